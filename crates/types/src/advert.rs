@@ -1,0 +1,74 @@
+//! What a node says about itself: the capability advert, gossiped on [`Network::announce_topic`].
+//!
+//! [`Network::announce_topic`]: crate::Network::announce_topic
+
+use serde::{Deserialize, Serialize};
+
+use crate::block::Cid;
+use crate::layers::LayerRange;
+
+/// Envelope kind of an advert.
+pub const KIND: &str = "advert";
+/// Largest advert that is parsed, in bytes, envelope included.
+pub const MAX_ADVERT_BYTES: usize = 16 * 1024;
+/// Most shards in one advert.
+pub const MAX_SHARDS: usize = 64;
+
+/// A node's capabilities. Figures are measured, never configured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Advert {
+    /// Build of the node's program, for people.
+    pub build: String,
+    /// What computes.
+    pub tier: Tier,
+    /// The shards it serves now.
+    pub shards: Vec<Shard>,
+    /// Further layers of each of its models that it would take on, on request.
+    pub spare_layers: u32,
+    /// Positions of KV cache it can still give to sessions.
+    pub kv_room: u32,
+    /// Measured upload bandwidth in bytes per second; 0 while unknown.
+    pub upload_bytes_per_s: u64,
+    /// Whether its tab is in the background, where timers are slow.
+    pub hidden: bool,
+}
+
+/// What a node computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// WebGPU, or a native GPU.
+    Gpu,
+    /// CPU SIMD.
+    Cpu,
+    /// Nothing: the node relays, routes or only asks.
+    None,
+}
+
+/// A contiguous part of a model that a node holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shard {
+    /// CID of the model's manifest.
+    pub model: Cid,
+    /// The layers. The first layer comes with the embedding, the last with the head.
+    pub layers: LayerRange,
+    /// Numeric identity of the kernels that run it: equal ids give equal bits.
+    pub kernel_id: String,
+    /// Measured milliseconds to decode one token through these layers; 0 while unknown.
+    pub decode_ms: f32,
+}
+
+impl Advert {
+    /// Whether the advert is within its bounds.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.build.len() <= 64
+            && self.shards.len() <= MAX_SHARDS
+            && self.shards.iter().all(|s| s.kernel_id.len() <= 128 && s.decode_ms.is_finite() && s.decode_ms >= 0.0)
+    }
+
+    /// The layers of `model` that the advert offers.
+    pub fn layers_of(&self, model: &Cid) -> impl Iterator<Item = LayerRange> {
+        self.shards.iter().filter(move |s| s.model == *model).map(|s| s.layers)
+    }
+}
