@@ -337,3 +337,109 @@ impl Stage {
 fn fail(message: &str, retriable: bool) -> Vec<Action> {
     vec![Action::Reply(Control::Failed { message: message.to_owned(), retriable }), Action::End]
 }
+
+#[cfg(test)]
+mod tests {
+    use cdi_types::block::raw_cid;
+    use cdi_types::sampling::Sampling;
+    use cdi_types::session::ActivationType;
+
+    use super::*;
+
+    const ROW: usize = 4;
+
+    fn open(layers: &str, next: bool) -> Open {
+        Open {
+            session: [1; 16],
+            attempt: 0,
+            model: raw_cid(b"m"),
+            layers: layers.parse().expect("a range"),
+            next: next.then(|| vec![1]),
+            max_positions: 8,
+            prompt_len: 3,
+            client_have: 3,
+            sampling: Sampling::GREEDY,
+            activations: ActivationType::F32,
+        }
+    }
+
+    fn middle() -> Stage {
+        let mut stage = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 }), Welcome::Have(0));
+        stage
+    }
+
+    fn frame(position: u32, rows: &[u8], sent_before: &[u8]) -> Frame {
+        let payload: Vec<u8> = rows.iter().flat_map(|b| [*b; ROW]).collect();
+        let mut transcript = Transcript::default();
+        let before: Vec<u8> = sent_before.iter().flat_map(|b| [*b; ROW]).collect();
+        transcript.push(0, u32::try_from(sent_before.len()).expect("few"), &before);
+        let count = u32::try_from(rows.len()).expect("few");
+        // The receiver's transcript covers each position once, however often a row is sent.
+        let fresh = &payload[(sent_before.len() - position as usize) * ROW..];
+        transcript.push(
+            u32::try_from(sent_before.len()).expect("few"),
+            u32::try_from(fresh.len() / ROW).expect("few"),
+            fresh,
+        );
+        Frame { session: [1; 16], attempt: 0, position, rows: count, transcript: transcript.value(), payload }
+    }
+
+    fn failed(actions: &[Action]) -> bool {
+        matches!(actions, [Action::Reply(Control::Failed { .. }), Action::End])
+    }
+
+    #[test]
+    fn a_row_already_held_is_never_applied_twice() {
+        let mut stage = middle();
+        let first = stage.frame(&frame(0, &[1, 2], &[]));
+        assert!(matches!(&first[..], [Action::Compute(Work { start: 0, .. })]));
+        stage.computed(Output::Rows(vec![0; 2 * ROW]));
+        assert_eq!(stage.frame(&frame(0, &[1, 2], &[1, 2])), []);
+        let overlap = stage.frame(&frame(1, &[2, 3], &[1, 2]));
+        let rows = WorkInput::Rows(vec![3; ROW]);
+        assert_eq!(overlap, [Action::Compute(Work { start: 2, input: rows, sample_from: None })]);
+    }
+
+    #[test]
+    fn hostile_frames_end_the_session() {
+        let good = frame(0, &[1], &[]);
+        for bad in [
+            Frame { session: [2; 16], ..good.clone() },
+            Frame { attempt: 1, ..good.clone() },
+            Frame { position: 1, ..good.clone() },
+            Frame { rows: 2, ..good.clone() },
+            Frame { payload: vec![0; ROW + 1], ..good.clone() },
+            Frame { transcript: [0; 32], ..good.clone() },
+            frame(0, &[0; 9], &[]),
+        ] {
+            assert!(failed(&middle().frame(&bad)), "{bad:?}");
+        }
+        let mut unopened = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
+        assert!(failed(&unopened.frame(&good)));
+        assert!(failed(&middle().tokens(0, &[1])), "token ids in the middle");
+        let mut first = Stage::new(open("0-1", true), ROW, 8).expect("in bounds");
+        assert!(failed(&first.tokens(1, &[1])), "a gap");
+        assert!(failed(&first.tokens(0, &[0; 9])), "more than reserved");
+    }
+
+    #[test]
+    fn requests_out_of_bounds_are_refused() {
+        for bad in [
+            Open { prompt_len: 0, ..open("0-1", true) },
+            Open { prompt_len: 9, ..open("0-1", true) },
+            Open { max_positions: 9, ..open("0-1", true) },
+            Open { sampling: Sampling { top_p: f32::NAN, ..Sampling::GREEDY }, ..open("0-1", true) },
+        ] {
+            assert!(Stage::new(bad, ROW, 8).is_err());
+        }
+    }
+
+    #[test]
+    fn a_stale_stream_is_refused() {
+        let mut stage = middle();
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2 }), Welcome::Have(0));
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2 }), Welcome::Refused);
+        assert_eq!(stage.frame(&frame(0, &[1], &[])), [], "a frame of the superseded stream is dropped");
+    }
+}

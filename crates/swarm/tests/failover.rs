@@ -217,7 +217,7 @@ impl World {
                     Control::Tokens { position, ids, .. } => running.stage.tokens(position, &ids),
                     Control::Query => vec![Action::Reply(running.stage.status())],
                     Control::Close => vec![Action::End],
-                    other => panic!("{other:?} to a stage"),
+                    other => unreachable!("{other:?} to a stage"),
                 };
                 self.stage(at, actions);
             }
