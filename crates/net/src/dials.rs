@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use cdi_platform::time::Instant;
 use cdi_types::PeerId;
 use futures::channel::oneshot;
 use libp2p::swarm::ConnectionId;
 
-use crate::transport::{CONNECT_TIMEOUT, Instant};
+use crate::transport::CONNECT_TIMEOUT;
 use crate::{Address, LinkKind, NetError};
 
 /// Dials at a time.

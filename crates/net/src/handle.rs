@@ -11,7 +11,7 @@ use crate::dials::{Reached, ReachedAddress};
 use crate::event::Events;
 use crate::streams::{OpenError, Opened};
 use crate::worker::Worker;
-use crate::{Address, Incoming, LinkInfo, LinkKind, NetError, NetStats, NetStream, gossip, transport};
+use crate::{Address, Incoming, LinkInfo, LinkKind, NetError, NetStats, NetStream, gossip};
 
 /// Commands that wait for the actor. A caller beyond it waits.
 const COMMAND_QUEUE: usize = 64;
@@ -63,7 +63,8 @@ impl Net {
         let peer = args.keypair.public().peer_id();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let (worker, events) = Worker::new(args, receiver)?;
-        transport::spawn(Box::pin(worker.run()))?;
+        // Boxed: the swarm's state is large.
+        cdi_platform::task::spawn(Box::pin(worker.run()));
         Ok((Self { peer, commands }, events))
     }
 

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 
+use cdi_platform::time::Instant;
 use cdi_types::PeerId;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
@@ -11,7 +12,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use crate::dials::{Reached, ReachedAddress, Way, fail, succeed};
 use crate::event::NetEvent;
 use crate::relays::{Lost, Relay};
-use crate::transport::{DIRECT_OVER_RELAY, Instant};
+use crate::transport::DIRECT_OVER_RELAY;
 use crate::worker::{Worker, root_cause};
 use crate::{Address, LinkKind, NetError};
 

@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
+use cdi_platform::time::Instant;
 use cdi_types::PeerId;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::ConnectionId;
 
 use crate::Address;
 use crate::backoff::Backoff;
-use crate::transport::Instant;
 
 /// A link that held this long was good: the next loss starts the waiting times over.
 const STABLE: Duration = Duration::from_secs(10);

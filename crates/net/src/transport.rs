@@ -13,8 +13,7 @@ use libp2p::{relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use platform::{DIRECT_OVER_RELAY, Direct, build, config, spawn};
-pub(crate) use web_time::Instant;
+pub(crate) use target::{DIRECT_OVER_RELAY, Direct, build, config};
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,15 +27,9 @@ pub(crate) struct Parts {
     pub(crate) direct: Direct,
 }
 
-/// Waits. Replaced at compile time by the timer of the target.
-pub(crate) async fn sleep_until(deadline: Instant) {
-    futures_timer::Delay::new(deadline.saturating_duration_since(Instant::now())).await;
-}
-
 /// TCP and WebSocket, with names resolved, and circuits through relays.
 #[cfg(not(target_arch = "wasm32"))]
-mod platform {
-    use futures::future::BoxFuture;
+mod target {
     use libp2p::core::upgrade::Version;
     use libp2p::swarm::dummy;
     use libp2p::{Transport as _, dns, noise, tcp, websocket, yamux};
@@ -68,18 +61,11 @@ mod platform {
     pub(crate) fn config() -> swarm::Config {
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT)
     }
-
-    pub(crate) fn spawn(future: BoxFuture<'static, ()>) -> Result<(), NetError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|e| NetError::Start(e.to_string()))?;
-        runtime.spawn(future);
-        Ok(())
-    }
 }
 
 /// WebSocket, and circuits through relays.
 #[cfg(target_arch = "wasm32")]
-mod platform {
-    use futures::future::LocalBoxFuture;
+mod target {
     use libp2p::core::upgrade::Version;
     use libp2p::swarm::dummy;
     use libp2p::{Transport as _, noise, websocket_websys, yamux};
@@ -105,10 +91,5 @@ mod platform {
 
     pub(crate) fn config() -> swarm::Config {
         swarm::Config::with_wasm_executor().with_idle_connection_timeout(IDLE_TIMEOUT)
-    }
-
-    pub(crate) fn spawn(future: LocalBoxFuture<'static, ()>) -> Result<(), NetError> {
-        wasm_bindgen_futures::spawn_local(future);
-        Ok(())
     }
 }

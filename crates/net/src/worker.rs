@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use cdi_platform::time::{self, Instant};
 use cdi_types::PeerId;
 use futures::channel::mpsc;
 use futures::future::{FutureExt as _, pending};
@@ -17,7 +18,7 @@ use crate::event::{EventSender, Events, NetEvent};
 use crate::handle::{Command, NetArgs};
 use crate::links::{Change, Links};
 use crate::relays::Relays;
-use crate::transport::{self, Instant};
+use crate::transport;
 use crate::{Address, Incoming, LinkKind, NetError, NetStats, address, gossip};
 
 /// Time for connections to close cleanly.
@@ -78,7 +79,7 @@ impl Worker {
             let deadline = [self.relays.next_due(), self.dials.next_deadline()].into_iter().flatten().min();
             let timer = async {
                 match deadline {
-                    Some(deadline) => transport::sleep_until(deadline).await,
+                    Some(deadline) => time::sleep(deadline.saturating_duration_since(Instant::now())).await,
                     None => pending().await,
                 }
             }
@@ -107,7 +108,7 @@ impl Worker {
             // An error says that it is gone already.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        let timeout = transport::sleep_until(Instant::now() + CLOSE_TIMEOUT).fuse();
+        let timeout = time::sleep(CLOSE_TIMEOUT).fuse();
         pin_mut!(timeout);
         while self.swarm.connected_peers().next().is_some() {
             select! {
