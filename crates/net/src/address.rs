@@ -1,0 +1,171 @@
+//! Where a node can be reached: a multiaddr, and what it says about the link.
+
+use std::fmt;
+use std::str::FromStr;
+
+use cdi_types::PeerId;
+use libp2p::Multiaddr;
+use libp2p::core::ConnectedPoint;
+use libp2p::multiaddr::Protocol;
+
+/// Longest address text that is parsed, in bytes. A relayed WebRTC address has about 250.
+const MAX_ADDRESS_CHARS: usize = 1024;
+
+/// A multiaddr, e.g. `/ip4/127.0.0.1/tcp/8080/ws/p2p/12D3KooW…`.
+///
+/// Source: <https://github.com/multiformats/multiaddr>.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address(Multiaddr);
+
+/// The text is not a multiaddr.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a multiaddr: {0}")]
+pub struct AddressError(String);
+
+/// How a peer is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LinkKind {
+    /// Through a relay.
+    Relayed,
+    /// A connection of its own.
+    Direct,
+}
+
+impl LinkKind {
+    /// The kind of a link whose addresses are made of `parts`.
+    fn of<'a>(parts: impl Iterator<Item = Protocol<'a>>) -> Self {
+        let (mut circuit, mut webrtc) = (false, false);
+        for part in parts {
+            circuit |= part == Protocol::P2pCircuit;
+            webrtc |= part == Protocol::WebRTC;
+        }
+        if circuit && !webrtc { Self::Relayed } else { Self::Direct }
+    }
+}
+
+/// The other end of a connection, and how it is reached.
+pub(crate) fn of_endpoint(endpoint: &ConnectedPoint) -> (Address, LinkKind) {
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => (Address(address.clone()), LinkKind::of(address.iter())),
+        ConnectedPoint::Listener { local_addr, send_back_addr } => {
+            // The remote end of a circuit is just `/p2p/<peer>`; the relay stands in the local address.
+            let link = LinkKind::of(local_addr.iter().chain(send_back_addr.iter()));
+            let address = match link {
+                LinkKind::Direct => send_back_addr.clone(),
+                LinkKind::Relayed => local_addr.iter().chain(send_back_addr.iter()).collect(),
+            };
+            (Address(address), link)
+        }
+    }
+}
+
+impl Address {
+    /// The peer that the address ends in, if it names one.
+    #[must_use]
+    pub fn peer(&self) -> Option<PeerId> {
+        match self.0.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        }
+    }
+
+    /// The transport in plain words, e.g. `WebSocket`.
+    #[must_use]
+    pub fn transport(&self) -> &'static str {
+        let has = |wanted: fn(&Protocol<'_>) -> bool| self.0.iter().any(|p| wanted(&p));
+        if has(|p| matches!(p, Protocol::WebRTC | Protocol::WebRTCDirect)) {
+            "WebRTC"
+        } else if has(|p| matches!(p, Protocol::Wss(_) | Protocol::Tls)) {
+            "secure WebSocket"
+        } else if has(|p| matches!(p, Protocol::Ws(_))) {
+            "WebSocket"
+        } else if has(|p| matches!(p, Protocol::Tcp(_))) {
+            "TCP"
+        } else {
+            "another transport"
+        }
+    }
+
+    /// Whether a connection to or from this address goes through a relay.
+    ///
+    /// `…/p2p-circuit/webrtc/…` is direct: there the relay only carried the signalling.
+    #[must_use]
+    pub fn link_kind(&self) -> LinkKind {
+        LinkKind::of(self.0.iter())
+    }
+
+    /// The address as libp2p's type.
+    #[must_use]
+    pub fn as_multiaddr(&self) -> &Multiaddr {
+        &self.0
+    }
+}
+
+impl From<Multiaddr> for Address {
+    fn from(address: Multiaddr) -> Self {
+        Self(address)
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if text.len() > MAX_ADDRESS_CHARS {
+            return Err(AddressError(format!("longer than {MAX_ADDRESS_CHARS} characters")));
+        }
+        text.parse().map(Self).map_err(|e| AddressError(format!("{text:?}: {e}")))
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
+
+    fn address(text: &str) -> Address {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_webrtc_link_that_a_relay_signalled_is_direct() {
+        let relay = format!("/ip4/127.0.0.1/tcp/8080/ws/p2p/{PEER}");
+        assert_eq!(address(&relay).link_kind(), LinkKind::Direct);
+        assert_eq!(address(&format!("{relay}/p2p-circuit/p2p/{PEER}")).link_kind(), LinkKind::Relayed);
+        assert_eq!(address(&format!("{relay}/p2p-circuit/webrtc/p2p/{PEER}")).link_kind(), LinkKind::Direct);
+    }
+
+    #[test]
+    fn transports_have_plain_names() {
+        assert_eq!(address("/ip4/127.0.0.1/tcp/1/ws").transport(), "WebSocket");
+        assert_eq!(address("/dns4/example.org/tcp/443/tls/ws").transport(), "secure WebSocket");
+        assert_eq!(address("/dns4/example.org/tcp/443/wss").transport(), "secure WebSocket");
+        assert_eq!(address("/ip4/127.0.0.1/tcp/1").transport(), "TCP");
+    }
+
+    #[test]
+    fn only_the_last_part_names_the_peer() {
+        assert_eq!(address(&format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}")).peer(), PEER.parse().ok());
+        assert_eq!(address(&format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit")).peer(), None);
+    }
+
+    #[test]
+    fn hostile_text_is_refused() {
+        assert!("http://127.0.0.1".parse::<Address>().is_err());
+        assert!("/ip4/300.0.0.1/tcp/1".parse::<Address>().is_err());
+        assert!("/memory/1".repeat(200).parse::<Address>().is_err());
+    }
+}

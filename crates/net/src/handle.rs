@@ -1,0 +1,196 @@
+//! The handle: what a node asks of the network.
+
+use bytes::Bytes;
+use cdi_types::{Keypair, Network, PeerId};
+use futures::SinkExt as _;
+use futures::channel::{mpsc, oneshot};
+use libp2p::StreamProtocol;
+use libp2p::swarm::Stream;
+
+use crate::dials::{Reached, ReachedAddress};
+use crate::event::Events;
+use crate::streams::{OpenError, Opened};
+use crate::worker::Worker;
+use crate::{Address, Incoming, LinkInfo, LinkKind, NetError, NetStats, NetStream, gossip};
+
+/// Commands that wait for the actor. A caller beyond it waits.
+const COMMAND_QUEUE: usize = 64;
+/// Longest protocol name. libp2p's negotiation takes 140 with room to spare.
+const MAX_PROTOCOL_CHARS: usize = 128;
+
+/// How to start a node's network.
+#[derive(Debug)]
+pub struct NetArgs {
+    /// The node's key: its peer id follows from it.
+    pub keypair: Keypair,
+    /// The network to join.
+    pub network: Network,
+    /// Relays to stay connected to.
+    pub relays: Vec<Address>,
+    /// Addresses to listen on. A tab cannot listen; it is reached through its relays.
+    pub listen: Vec<Address>,
+    /// Name and version of the program, told to peers.
+    pub agent: String,
+}
+
+/// A handle to the swarm actor. Cheap to clone; the actor stops when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Net {
+    peer: PeerId,
+    commands: mpsc::Sender<Command>,
+}
+
+/// What a handle asks of the actor.
+pub(crate) enum Command {
+    Publish { data: Bytes, respond_to: oneshot::Sender<Result<(), NetError>> },
+    Open { peer: PeerId, protocol: StreamProtocol, respond_to: Opened },
+    Accept { protocol: StreamProtocol, respond_to: oneshot::Sender<Option<Incoming>> },
+    Dial { peer: PeerId, respond_to: Reached },
+    DialAddress { address: Address, respond_to: ReachedAddress },
+    Disconnect { peer: PeerId },
+    Links { respond_to: oneshot::Sender<Vec<LinkInfo>> },
+    Stats { respond_to: oneshot::Sender<NetStats> },
+    Wake,
+    Shutdown { respond_to: oneshot::Sender<()> },
+}
+
+impl Net {
+    /// Starts the actor. Natively this needs a tokio runtime around it.
+    ///
+    /// # Errors
+    /// [`NetError::Start`] or [`NetError::Listen`].
+    pub fn start(args: NetArgs) -> Result<(Self, Events), NetError> {
+        let peer = args.keypair.public().peer_id();
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let (worker, events) = Worker::new(args, receiver)?;
+        // Boxed: the swarm's state is large.
+        cdi_platform::task::spawn(Box::pin(worker.run()));
+        Ok((Self { peer, commands }, events))
+    }
+
+    /// This node's peer id.
+    #[must_use]
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Announces `data` to everybody on the network. That nobody listens yet is not an error.
+    ///
+    /// # Errors
+    /// [`NetError::TooLarge`], [`NetError::Publish`] or [`NetError::Stopped`].
+    pub async fn publish(&self, data: Bytes) -> Result<(), NetError> {
+        if !gossip::is_acceptable(data.len()) {
+            let limit = cdi_types::advert::MAX_ADVERT_BYTES;
+            return Err(NetError::TooLarge { bytes: data.len(), limit });
+        }
+        self.ask(|respond_to| Command::Publish { data, respond_to }).await?
+    }
+
+    /// Opens a stream to a peer, on the best connection to it; dials it when there is none.
+    ///
+    /// # Errors
+    /// [`NetError::ProtocolName`], [`NetError::Unsupported`], [`NetError::Stream`], those of [`Net::dial`].
+    pub async fn open_stream(&self, peer: PeerId, protocol: &str) -> Result<NetStream, NetError> {
+        let name = protocol_name(protocol)?;
+        self.dial_if_needed(peer).await?;
+        let opened: Result<Result<Stream, OpenError>, NetError> =
+            self.ask(|respond_to| Command::Open { peer, protocol: name, respond_to }).await;
+        match opened {
+            Ok(Ok(stream)) => Ok(NetStream(stream)),
+            Ok(Err(OpenError::Unsupported)) => Err(NetError::Unsupported { peer, protocol: protocol.to_owned() }),
+            Ok(Err(OpenError::Failed(reason))) => Err(NetError::Stream { peer, reason }),
+            // The actor drops the request when the connection goes away.
+            Err(_) if !self.commands.is_closed() => Err(NetError::NotConnected(peer)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes the streams that peers open with `protocol`, until the result is dropped.
+    ///
+    /// # Errors
+    /// [`NetError::ProtocolName`], [`NetError::ProtocolTaken`] or [`NetError::Stopped`].
+    pub async fn accept(&self, protocol: &str) -> Result<Incoming, NetError> {
+        let name = protocol_name(protocol)?;
+        let incoming = self.ask(|respond_to| Command::Accept { protocol: name, respond_to }).await?;
+        incoming.ok_or_else(|| NetError::ProtocolTaken(protocol.to_owned()))
+    }
+
+    /// Reaches a peer: directly over a relay's signalling where this node can, else through a relay.
+    /// A peer that is reached directly already is left alone.
+    ///
+    /// # Errors
+    /// [`NetError::Dial`], [`NetError::Busy`] or [`NetError::Stopped`].
+    pub async fn dial(&self, peer: PeerId) -> Result<LinkKind, NetError> {
+        self.ask(|respond_to| Command::Dial { peer, respond_to }).await?
+    }
+
+    /// Reaches whoever answers at an address.
+    ///
+    /// # Errors
+    /// [`NetError::DialAddress`], [`NetError::Busy`] or [`NetError::Stopped`].
+    pub async fn dial_address(&self, address: Address) -> Result<PeerId, NetError> {
+        self.ask(|respond_to| Command::DialAddress { address, respond_to }).await?
+    }
+
+    /// Closes all connections to a peer.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetError> {
+        self.send(Command::Disconnect { peer }).await
+    }
+
+    /// The connected peers, relays aside.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn links(&self) -> Result<Vec<LinkInfo>, NetError> {
+        self.ask(|respond_to| Command::Links { respond_to }).await
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn stats(&self) -> Result<NetStats, NetError> {
+        self.ask(|respond_to| Command::Stats { respond_to }).await
+    }
+
+    /// The tab was shown again, or the network changed: relays that wait for their time are tried now.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn wake(&self) -> Result<(), NetError> {
+        self.send(Command::Wake).await
+    }
+
+    /// Closes all connections cleanly, so that peers notice at once, and stops the actor.
+    pub async fn shutdown(&self) {
+        // An error says that it has stopped already.
+        let _ = self.ask(|respond_to| Command::Shutdown { respond_to }).await;
+    }
+
+    async fn dial_if_needed(&self, peer: PeerId) -> Result<(), NetError> {
+        if self.links().await?.iter().any(|l| l.peer == peer) {
+            return Ok(());
+        }
+        self.dial(peer).await.map(|_| ())
+    }
+
+    async fn send(&self, command: Command) -> Result<(), NetError> {
+        self.commands.clone().send(command).await.map_err(|_| NetError::Stopped)
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetError> {
+        let (respond_to, response) = oneshot::channel();
+        self.send(command(respond_to)).await?;
+        response.await.map_err(|_| NetError::Stopped)
+    }
+}
+
+fn protocol_name(name: &str) -> Result<StreamProtocol, NetError> {
+    if name.len() > MAX_PROTOCOL_CHARS {
+        return Err(NetError::ProtocolName(name.to_owned()));
+    }
+    StreamProtocol::try_from_owned(name.to_owned()).map_err(|_| NetError::ProtocolName(name.to_owned()))
+}

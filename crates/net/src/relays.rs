@@ -1,0 +1,270 @@
+//! The links to the configured relays: dial, reserve, and come back after a loss.
+//!
+//! A pure state machine: the worker tells it what happened and when, and does what [`Relays::due`] asks.
+
+use std::time::Duration;
+
+use cdi_platform::time::Instant;
+use cdi_types::PeerId;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::ConnectionId;
+
+use crate::Address;
+use crate::backoff::Backoff;
+
+/// A link that held this long was good: the next loss starts the waiting times over.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// One configured relay.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    /// Where it is dialled.
+    pub(crate) address: Address,
+    /// Who it is: from the address, or learnt when it first answered.
+    pub(crate) peer: Option<PeerId>,
+    /// The connection to it, if there is one.
+    pub(crate) connection: Option<ConnectionId>,
+    state: State,
+    backoff: Backoff,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Tried again at this time.
+    Waiting(Instant),
+    /// Being dialled.
+    Dialling(ConnectionId),
+    /// Connected, asking for a reservation.
+    Reserving(ListenerId),
+    /// Usable since then.
+    Up(ListenerId, Instant),
+}
+
+/// A relay that is not usable.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Where it was dialled.
+    pub(crate) address: Address,
+    /// When it is tried again.
+    pub(crate) retry_in: Duration,
+}
+
+/// All configured relays.
+#[derive(Debug)]
+pub(crate) struct Relays(Vec<Relay>);
+
+impl Relays {
+    /// The relays at `addresses`, all due at `now`. `seed` makes the waiting times.
+    pub(crate) fn new(addresses: Vec<Address>, seed: u64, now: Instant) -> Self {
+        let relay = |(index, address): (usize, Address)| Relay {
+            peer: address.peer(),
+            address,
+            connection: None,
+            state: State::Waiting(now),
+            backoff: Backoff::new(seed.wrapping_add(index as u64)),
+        };
+        Self(addresses.into_iter().enumerate().map(relay).collect())
+    }
+
+    /// The relay at `index`.
+    pub(crate) fn get(&self, index: usize) -> &Relay {
+        &self.0[index]
+    }
+
+    /// Whether `peer` is one of them.
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
+        self.0.iter().any(|r| r.peer.as_ref() == Some(peer))
+    }
+
+    /// The identities that are known.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.0.iter().filter_map(|r| r.peer)
+    }
+
+    /// The usable ones.
+    pub(crate) fn up(&self) -> impl Iterator<Item = &Relay> {
+        self.0.iter().filter(|r| matches!(r.state, State::Up(..)))
+    }
+
+    /// The relays to try now.
+    pub(crate) fn due(&self, now: Instant) -> Vec<usize> {
+        let due = |r: &Relay| matches!(r.state, State::Waiting(at) if at <= now);
+        self.0.iter().enumerate().filter(|(_, r)| due(r)).map(|(index, _)| index).collect()
+    }
+
+    /// When the next one is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let waiting = |r: &Relay| match r.state {
+            State::Waiting(at) => Some(at),
+            _ => None,
+        };
+        self.0.iter().filter_map(waiting).min()
+    }
+
+    /// The machine woke up, or the network changed: waiting ones are due now.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        for relay in &mut self.0 {
+            if let State::Waiting(at) = &mut relay.state {
+                *at = now;
+                relay.backoff.reset();
+            }
+        }
+    }
+
+    /// It is being dialled.
+    pub(crate) fn dialling(&mut self, index: usize, attempt: ConnectionId) {
+        self.0[index].state = State::Dialling(attempt);
+    }
+
+    /// It was asked for a reservation.
+    pub(crate) fn reserving(&mut self, index: usize, listener: ListenerId) {
+        self.0[index].state = State::Reserving(listener);
+    }
+
+    /// A connection came up; the relay that was being dialled with it, which now wants a reservation.
+    pub(crate) fn connected(&mut self, attempt: ConnectionId, peer: PeerId) -> Option<usize> {
+        let index = self.0.iter().position(|r| r.state == State::Dialling(attempt))?;
+        self.0[index].peer = Some(peer);
+        self.0[index].connection = Some(attempt);
+        Some(index)
+    }
+
+    /// The relay granted a reservation. The relay, when it was not usable before.
+    pub(crate) fn accepted(&mut self, peer: &PeerId, now: Instant) -> Option<&Relay> {
+        let relay = self.0.iter_mut().find(|r| r.peer.as_ref() == Some(peer))?;
+        let State::Reserving(listener) = relay.state else { return None };
+        relay.state = State::Up(listener, now);
+        Some(relay)
+    }
+
+    /// A dial failed.
+    pub(crate) fn dial_failed(&mut self, attempt: ConnectionId, now: Instant) -> Option<Lost> {
+        let relay = self.0.iter_mut().find(|r| r.state == State::Dialling(attempt))?;
+        Some(relay.lose(now))
+    }
+
+    /// The attempt failed before it began.
+    pub(crate) fn refused(&mut self, index: usize, now: Instant) -> Lost {
+        self.0[index].lose(now)
+    }
+
+    /// A reservation was refused, expired or fell with its connection.
+    pub(crate) fn listener_closed(&mut self, listener: ListenerId, now: Instant) -> Option<Lost> {
+        let holds = |r: &Relay| match r.state {
+            State::Reserving(id) | State::Up(id, _) => id == listener,
+            _ => false,
+        };
+        self.0.iter_mut().find(|r| holds(r)).map(|r| r.lose(now))
+    }
+
+    /// A connection is gone, and with it the reservation on it.
+    pub(crate) fn connection_closed(&mut self, connection: ConnectionId, now: Instant) -> Option<(Lost, ListenerId)> {
+        let relay = self.0.iter_mut().find(|r| r.connection == Some(connection))?;
+        relay.connection = None;
+        match relay.state {
+            State::Reserving(listener) | State::Up(listener, _) => Some((relay.lose(now), listener)),
+            _ => None,
+        }
+    }
+}
+
+impl Relay {
+    fn lose(&mut self, now: Instant) -> Lost {
+        if matches!(self.state, State::Up(_, since) if now.saturating_duration_since(since) >= STABLE) {
+            self.backoff.reset();
+        }
+        let retry_in = self.backoff.next();
+        self.state = State::Waiting(now + retry_in);
+        Lost { address: self.address.clone(), retry_in }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
+
+    fn relays(now: Instant) -> Relays {
+        let with_peer = format!("/ip4/127.0.0.1/tcp/1/ws/p2p/{PEER}").parse().expect("an address");
+        let without = "/ip4/127.0.0.1/tcp/2/ws".parse().expect("an address");
+        Relays::new(vec![with_peer, without], 7, now)
+    }
+
+    fn id(number: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(number)
+    }
+
+    #[test]
+    fn dial_reserve_lose_and_come_back() {
+        let now = Instant::now();
+        let mut relays = relays(now);
+        assert_eq!(relays.due(now), [0, 1]);
+        let peer: PeerId = PEER.parse().expect("a peer id");
+        relays.dialling(0, id(1));
+        relays.dialling(1, id(2));
+        assert_eq!(relays.next_due(), None);
+
+        assert_eq!(relays.connected(id(9), peer), None, "a connection that is not to a relay");
+        assert_eq!(relays.connected(id(1), peer), Some(0));
+        let listener = ListenerId::next();
+        relays.reserving(0, listener);
+        assert_eq!(relays.up().count(), 0);
+        assert!(relays.accepted(&peer, now).is_some());
+        assert!(relays.accepted(&peer, now).is_none(), "a renewal is not news");
+        assert_eq!(relays.up().count(), 1);
+
+        let (lost, closed) = relays.connection_closed(id(1), now).expect("the relay's connection");
+        assert_eq!(closed, listener);
+        assert!(relays.listener_closed(listener, now).is_none(), "one loss is told once");
+        assert!(relays.due(now).is_empty());
+        assert_eq!(relays.due(now + lost.retry_in), [0]);
+    }
+
+    #[test]
+    fn the_identity_of_a_relay_is_learnt() {
+        let now = Instant::now();
+        let mut relays = relays(now);
+        let peer = PeerId::random();
+        assert!(!relays.contains(&peer));
+        relays.dialling(1, id(2));
+        assert_eq!(relays.connected(id(2), peer), Some(1));
+        assert!(relays.contains(&peer));
+    }
+
+    #[test]
+    fn waits_grow_until_a_link_has_held() {
+        let start = Instant::now();
+        let mut relays = relays(start);
+        let fail = |relays: &mut Relays, now| {
+            relays.dialling(0, id(1));
+            relays.dial_failed(id(1), now).expect("it was being dialled").retry_in
+        };
+        let waits: Vec<_> = (0..8).map(|_| fail(&mut relays, start)).collect();
+        assert!(waits[7] > waits[0] * 10, "{waits:?}");
+
+        let peer: PeerId = PEER.parse().expect("a peer id");
+        let mut hold = |held: Duration| {
+            relays.dialling(0, id(1));
+            relays.connected(id(1), peer);
+            let listener = ListenerId::next();
+            relays.reserving(0, listener);
+            relays.accepted(&peer, start);
+            relays.listener_closed(listener, start + held).expect("it was up").retry_in
+        };
+        assert!(hold(Duration::from_secs(1)) > waits[0] * 10, "a link that falls at once is not a success");
+        assert!(hold(STABLE) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn waking_up_makes_waiting_relays_due() {
+        let now = Instant::now();
+        let mut relays = relays(now);
+        relays.dialling(0, id(1));
+        relays.dial_failed(id(1), now);
+        relays.dialling(1, id(2));
+        assert!(relays.due(now).is_empty());
+        relays.wake(now);
+        assert_eq!(relays.due(now), [0], "the one being dialled is left alone");
+    }
+}

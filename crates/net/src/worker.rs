@@ -1,0 +1,304 @@
+//! The actor: owns the swarm, turns its events into ours and does what handles ask.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cdi_platform::time::{self, Instant};
+use cdi_types::PeerId;
+use futures::channel::mpsc;
+use futures::future::{FutureExt as _, pending};
+use futures::{StreamExt as _, pin_mut, select};
+use libp2p::gossipsub::{MessageAcceptance, PublishError, TopicHash};
+use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::{Swarm, gossipsub, identify, ping, relay};
+
+use crate::behaviour::{Behaviour, BehaviourEvent, MAX_AGENT_CHARS};
+use crate::dials::Dials;
+use crate::event::{EventSender, Events, NetEvent};
+use crate::handle::{Command, NetArgs};
+use crate::links::{Change, Links};
+use crate::relays::Relays;
+use crate::transport;
+use crate::{Address, Incoming, LinkKind, NetError, NetStats, address, gossip};
+
+/// Time for connections to close cleanly.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The actor's state.
+pub(crate) struct Worker {
+    pub(crate) swarm: Swarm<Behaviour>,
+    pub(crate) relays: Relays,
+    pub(crate) links: Links,
+    pub(crate) dials: Dials,
+    pub(crate) stats: NetStats,
+    topic: TopicHash,
+    commands: mpsc::Receiver<Command>,
+    events: EventSender,
+}
+
+impl Worker {
+    /// Builds the swarm and starts to listen.
+    ///
+    /// # Errors
+    /// [`NetError::Start`] or [`NetError::Listen`].
+    pub(crate) fn new(args: NetArgs, commands: mpsc::Receiver<Command>) -> Result<(Self, Events), NetError> {
+        let keypair = args.keypair.to_libp2p();
+        let peer = keypair.public().to_peer_id();
+        let parts = transport::build(&keypair)?;
+        let behaviour = Behaviour::new(&keypair, args.network, &args.agent, parts.relay, parts.direct)?;
+        let mut swarm = Swarm::new(parts.transport, behaviour, peer, transport::config());
+        for address in args.listen {
+            let listening = swarm.listen_on(address.as_multiaddr().clone());
+            listening.map_err(|e| NetError::Listen { address, reason: root_cause(&e) })?;
+        }
+        // The key spreads the nodes' waiting times; they need no secrecy.
+        let [a, b, c, d, e, f, g, h, ..] = args.keypair.public().to_bytes();
+        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let relays = Relays::new(args.relays, seed, Instant::now());
+        for relay in relays.peers() {
+            swarm.behaviour_mut().limits.bypass_peer_id(&relay);
+        }
+        let (sender, events) = EventSender::new();
+        let worker = Self {
+            swarm,
+            relays,
+            links: Links::default(),
+            dials: Dials::default(),
+            stats: NetStats::default(),
+            topic: gossip::topic(args.network).hash(),
+            commands,
+            events: sender,
+        };
+        Ok((worker, events))
+    }
+
+    /// Runs until it is told to stop, or until nobody can tell it anything any more.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.retry(Instant::now());
+            let deadline = [self.relays.next_due(), self.dials.next_deadline()].into_iter().flatten().min();
+            let timer = async {
+                match deadline {
+                    Some(deadline) => time::sleep(deadline.saturating_duration_since(Instant::now())).await,
+                    None => pending().await,
+                }
+            }
+            .fuse();
+            pin_mut!(timer);
+            select! {
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                command = self.commands.next() => match command {
+                    Some(Command::Shutdown { respond_to }) => {
+                        self.close().await;
+                        let _ = respond_to.send(());
+                        return;
+                    }
+                    Some(command) => self.on_command(command),
+                    None => return self.close().await,
+                },
+                () = timer => {}
+            }
+        }
+    }
+
+    /// Closes all connections cleanly, so that the peers notice at once.
+    async fn close(&mut self) {
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // An error says that it is gone already.
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let timeout = time::sleep(CLOSE_TIMEOUT).fuse();
+        pin_mut!(timeout);
+        while self.swarm.connected_peers().next().is_some() {
+            select! {
+                _ = self.swarm.select_next_some() => {}
+                () = timeout => return,
+            }
+        }
+    }
+
+    pub(crate) fn emit(&mut self, event: NetEvent) {
+        self.events.send(event, &mut self.stats);
+    }
+
+    fn on_command(&mut self, command: Command) {
+        // A response whose receiver is gone interests nobody.
+        match command {
+            Command::Publish { data, respond_to } => {
+                let _ = respond_to.send(self.publish(data));
+            }
+            Command::Open { peer, protocol, respond_to } => {
+                if let Some(connection) = self.links.best(&peer) {
+                    self.stats.streams_opened += 1;
+                    self.swarm.behaviour_mut().streams.open(peer, connection, protocol, respond_to);
+                }
+            }
+            Command::Accept { protocol, respond_to } => {
+                let _ = respond_to.send(self.swarm.behaviour_mut().streams.accept(protocol).map(Incoming));
+            }
+            Command::Dial { peer, respond_to } => self.dial(peer, respond_to),
+            Command::DialAddress { address, respond_to } => self.dial_address(address, respond_to),
+            Command::Disconnect { peer } => {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Command::Links { respond_to } => {
+                let _ = respond_to.send(self.links.all());
+            }
+            Command::Stats { respond_to } => {
+                let (streams_accepted, streams_dropped) = self.swarm.behaviour().streams.counts();
+                let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, ..self.stats });
+            }
+            Command::Wake => self.relays.wake(Instant::now()),
+            Command::Shutdown { .. } => unreachable!("`run` takes it"),
+        }
+    }
+
+    fn publish(&mut self, data: Bytes) -> Result<(), NetError> {
+        let published = self.swarm.behaviour_mut().gossip.publish(self.topic.clone(), data);
+        match published {
+            Ok(_) => self.stats.published += 1,
+            // A node may be the first of its network.
+            Err(PublishError::NoPeersSubscribedToTopic) => {
+                self.stats.published += 1;
+                self.stats.published_to_nobody += 1;
+            }
+            Err(error) => return Err(NetError::Publish(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        let now = Instant::now();
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.stats.connections += 1;
+                let (address, link) = address::of_endpoint(&endpoint);
+                self.on_connected(peer_id, connection_id, address, link);
+                if link == LinkKind::Direct && endpoint.is_dialer() {
+                    self.close_relayed(&peer_id);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                let reason = cause.map_or_else(|| "the relay closed the connection".to_owned(), |e| root_cause(&e));
+                if let Some((lost, listener)) = self.relays.connection_closed(connection_id, now) {
+                    self.swarm.remove_listener(listener);
+                    self.on_relay_lost(lost, reason);
+                }
+                let change = self.links.closed(&peer_id, connection_id);
+                self.on_change(peer_id, change);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.on_dial_failed(connection_id, &root_cause(&error), now);
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.emit(NetEvent::Listening(address.into())),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                if let Some(lost) = self.relays.listener_closed(listener_id, now) {
+                    let reason = reason.map_or_else(|e| root_cause(&e), |()| "the reservation ended".to_owned());
+                    self.on_relay_lost(lost, reason);
+                }
+            }
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event, now),
+            _ => {}
+        }
+    }
+
+    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, address: Address, link: LinkKind) {
+        self.dials.address_reached(connection, peer);
+        if let Some(index) = self.relays.connected(connection, peer) {
+            self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+            self.reserve(index);
+        }
+        if self.relays.contains(&peer) {
+            return;
+        }
+        let change = self.links.opened(peer, connection, address, link);
+        self.on_change(peer, change);
+        self.dials.reached(&peer, link);
+    }
+
+    /// Streams should take the direct link. Only the dialler closes: the other side may still be using the
+    /// circuit to finish the signalling.
+    fn close_relayed(&mut self, peer: &PeerId) {
+        for connection in self.links.relayed(peer) {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn on_change(&mut self, peer: PeerId, change: Option<Change>) {
+        match change {
+            Some(Change::Up(link)) => self.emit(NetEvent::PeerUp { peer, link }),
+            Some(Change::Link(link)) => self.emit(NetEvent::PeerLink { peer, link }),
+            Some(Change::Down) => self.emit(NetEvent::PeerDown { peer }),
+            None => {}
+        }
+    }
+
+    fn on_behaviour_event(&mut self, event: BehaviourEvent, now: Instant) {
+        match event {
+            BehaviourEvent::Relay(relay::client::Event::ReservationReqAccepted { relay_peer_id, .. }) => {
+                self.on_reserved(relay_peer_id, now);
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                let (verdict, event) = self.judge(message);
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                gossip.report_message_validation_result(&message_id, &propagation_source, verdict);
+                if let Some(event) = event {
+                    self.emit(event);
+                }
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) if topic == self.topic => {
+                self.emit(NetEvent::Neighbour { peer: peer_id });
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if !self.relays.contains(&peer_id) {
+                    let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
+                    self.emit(NetEvent::Identified { peer: peer_id, agent });
+                }
+            }
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            _ => {}
+        }
+    }
+
+    /// Whether an announcement is passed on, and what it tells this node.
+    fn judge(&mut self, message: gossipsub::Message) -> (MessageAcceptance, Option<NetEvent>) {
+        if !gossip::is_acceptable(message.data.len()) {
+            self.stats.gossip_oversize += 1;
+            return (MessageAcceptance::Reject, None);
+        }
+        let Some(source) = message.source else {
+            self.stats.gossip_anonymous += 1;
+            return (MessageAcceptance::Reject, None);
+        };
+        self.stats.gossip_received += 1;
+        (MessageAcceptance::Accept, Some(NetEvent::Gossip { source, data: message.data.into() }))
+    }
+
+    fn on_ping(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(rtt) => {
+                self.links.measured(&event.peer, rtt);
+                if !self.relays.contains(&event.peer) {
+                    self.emit(NetEvent::Rtt { peer: event.peer, rtt });
+                }
+            }
+            Err(ping::Failure::Unsupported) => {}
+            // The first failure is not reported by libp2p, so this is the second in a row: the other end is
+            // gone, and nothing else would notice before the connection is used.
+            Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
+                self.stats.pings_unanswered += 1;
+                self.swarm.close_connection(event.connection);
+            }
+        }
+    }
+}
+
+/// The innermost cause of an error, on one line and of bounded length: remote peers have a hand in it.
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect()
+}

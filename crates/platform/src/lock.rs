@@ -1,0 +1,65 @@
+//! Exclusive locks by name, among all processes or tabs that share a [`Place`].
+//!
+//! In a browser this is the Web Locks API. Where it is missing (an insecure context) a lock excludes only
+//! this page or worker from itself: other tabs are not seen.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use crate::Place;
+use crate::db::DbError;
+use crate::place::Kind;
+
+#[cfg(target_arch = "wasm32")]
+#[path = "lock/browser.rs"]
+mod imp;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "lock/native.rs"]
+mod imp;
+
+/// Names locked by this process, for places that nobody else can see.
+static LOCAL: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+
+/// A lock that is held until it is dropped.
+#[derive(Debug)]
+#[must_use = "the lock is released when dropped"]
+pub struct Lock {
+    _held: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Local(#[expect(dead_code, reason = "held for its drop")] LocalLock),
+    Shared(#[expect(dead_code, reason = "held for its drop")] imp::SharedLock),
+}
+
+/// Takes the lock `name`; `None` while somebody else holds it. Never waits for it.
+///
+/// # Errors
+/// [`DbError`] when the lock file cannot be created, or the name is not valid.
+pub async fn try_lock(place: &Place, name: &str) -> Result<Option<Lock>, DbError> {
+    crate::db::check_name(name)?;
+    let held = match place.kind() {
+        Kind::Memory(_) => LocalLock::take(name).map(Held::Local),
+        Kind::Disk(path) => imp::take(path, name).await?,
+    };
+    Ok(held.map(|held| Lock { _held: held }))
+}
+
+/// A lock that only this process sees.
+#[derive(Debug)]
+struct LocalLock(String);
+
+impl LocalLock {
+    fn take(name: &str) -> Option<Self> {
+        let mut names = LOCAL.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get_or_insert_default().insert(name.to_owned()).then(|| Self(name.to_owned()))
+    }
+}
+
+impl Drop for LocalLock {
+    fn drop(&mut self) {
+        let mut names = LOCAL.lock().unwrap_or_else(PoisonError::into_inner);
+        names.get_or_insert_default().remove(&self.0);
+    }
+}
