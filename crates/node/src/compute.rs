@@ -7,4 +7,5 @@ mod handle;
 mod worker;
 
 pub use handle::{Compute, ComputeError, Loading};
+pub(crate) use handle::{Step, Stepped};
 pub use worker::run;

@@ -22,7 +22,7 @@ use crate::shared::{Node, Protocol};
 use crate::wire::Wire;
 
 /// Most stages that run at once.
-const MAX_STAGES: usize = 64;
+pub(crate) const MAX_STAGES: usize = 64;
 /// How long a peer may take to say what it wants.
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How often a client hears that layers are still being fetched.
@@ -62,12 +62,14 @@ async fn activations(node: Node, peer: PeerId, mut wire: Wire) {
     let key = StageKey { session: hello.session, layer: hello.layer };
     let stage = node.state().stages.get(&key).cloned();
     let link = node.number();
-    let (respond_to, response) = oneshot::channel();
-    let welcome = match stage.clone() {
-        Some(mut stage) if stage.send(Input::Hello { link, hello, respond_to }).await.is_ok() => {
+    let welcome = match &stage {
+        Some(stage) => {
+            let (respond_to, response) = oneshot::channel();
+            // A stage that ended meanwhile drops the greeting, and with it the response.
+            let _ended = stage.clone().send(Input::Hello { link, hello, respond_to }).await;
             response.await.unwrap_or(Welcome::Refused)
         }
-        _ => Welcome::Refused,
+        None => Welcome::Refused,
     };
     let Ok(answer) = cbor::encode(&welcome) else { return };
     if wire.send(answer).await.is_err() || welcome == Welcome::Refused {

@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdi_net::{LinkKind, Net};
+use cdi_platform::time::Instant;
 use cdi_swarm::registry::Registry;
 use cdi_types::advert::Tier;
 use cdi_types::session::{FRAME_HEADER_BYTES, MAX_CONTROL_BYTES, MAX_FRAME_PAYLOAD_BYTES};
-use cdi_types::{Cid, LayerRange, Network, PeerId};
+use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 
 use crate::compute::Compute;
 use crate::compute::protocol::{ModelInfo, StageKey};
+use crate::engine::{Hosted, Settings};
 use crate::serve;
-use crate::view::{Event, HostLayers, Link};
+use crate::view::{Event, HostLayers, Link, Progress};
 use crate::wire::{Lost, Wire};
 
 /// What a libp2p stream is opened for.
@@ -51,12 +53,25 @@ pub(crate) type Node = Arc<Shared>;
 /// See [`Node`].
 pub(crate) struct Shared {
     pub(crate) me: PeerId,
-    pub(crate) network: Network,
     pub(crate) net: Net,
     pub(crate) compute: Compute,
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    /// Held while layers are fetched and loaded: one load at a time.
+    pub(crate) loading: futures::lock::Mutex<()>,
     events: mpsc::Sender<Event>,
     state: Mutex<State>,
     next_number: AtomicU64,
+    started: Instant,
+}
+
+/// What the node was started with.
+pub(crate) struct Limits {
+    pub(crate) network: Network,
+    pub(crate) keypair: Keypair,
+    pub(crate) gateways: Vec<String>,
+    pub(crate) budget_bytes: u64,
+    pub(crate) store_bytes: u64,
 }
 
 /// What the node knows. Locked for moments only, never across a wait.
@@ -69,8 +84,14 @@ pub(crate) struct State {
     pub(crate) kernel_id: String,
     pub(crate) hosting: Hosting,
     pub(crate) hidden: bool,
-    /// Layers loaded for this node's own questions or for others.
-    pub(crate) loaded: Option<LayerRange>,
+    /// Sequence number of the last advert.
+    pub(crate) sequence: u64,
+    /// Announcements of others that were malformed, forged or stale.
+    pub(crate) disbelieved: u64,
+    /// Progress of the last load.
+    pub(crate) progress: Option<Progress>,
+    /// Whether a lost device is being replaced.
+    pub(crate) recovering: bool,
     /// Running stages, and where their input goes.
     pub(crate) stages: HashMap<StageKey, mpsc::Sender<serve::Input>>,
 }
@@ -106,6 +127,20 @@ pub(crate) struct Hosting {
     pub(crate) fits: u32,
 }
 
+impl State {
+    /// Positions of KV cache that this node can still give to sessions.
+    pub(crate) fn kv_room(&self) -> u32 {
+        let stages = u32::try_from(serve::MAX_STAGES.saturating_sub(self.stages.len())).unwrap_or(u32::MAX);
+        stages.saturating_mul(self.model.as_ref().map_or(0, |m| m.info.context))
+    }
+
+    /// Measured milliseconds of one layer and one token in this node.
+    pub(crate) fn local_layer_ms(&self) -> Option<f64> {
+        let layers = self.hosting.layers.filter(|_| self.hosting.ready && self.hosting.decode_ms > 0.0)?;
+        Some(f64::from(self.hosting.decode_ms) / f64::from(layers.count()))
+    }
+}
+
 impl Hosting {
     /// How many further layers this node would take on for a session that would otherwise die.
     pub(crate) fn spare(&self) -> u32 {
@@ -122,13 +157,42 @@ impl Hosting {
 impl Shared {
     pub(crate) fn new(
         me: PeerId,
-        network: Network,
         net: Net,
         compute: Compute,
         events: mpsc::Sender<Event>,
+        settings: Settings,
+        limits: Limits,
     ) -> Node {
-        let state = Mutex::default();
-        Arc::new(Self { me, network, net, compute, events, state, next_number: AtomicU64::new(1) })
+        Arc::new(Self {
+            me,
+            net,
+            compute,
+            settings,
+            limits,
+            loading: futures::lock::Mutex::new(()),
+            events,
+            state: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            started: Instant::now(),
+        })
+    }
+
+    /// Milliseconds on a clock that never goes back.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Keeps what is hosted now for the next visit of this tab.
+    pub(crate) async fn remember_hosting(&self) {
+        let hosted = {
+            let state = self.state();
+            let at_most = match state.hosting.wish {
+                Some(HostLayers::Exactly(layers)) => Some(layers),
+                _ => None,
+            };
+            state.hosting.layers.filter(|_| state.hosting.ready).map(|layers| Hosted { layers, at_most })
+        };
+        self.settings.set_hosting(hosted).await;
     }
 
     /// The state, for a moment.
@@ -154,7 +218,7 @@ impl Shared {
             serve::accept(self.clone(), peer, protocol, there);
             return Ok(here);
         }
-        let opened = self.net.open_stream(peer, &protocol.name(self.network)).await;
+        let opened = self.net.open_stream(peer, &protocol.name(self.limits.network)).await;
         match opened {
             Ok(stream) => Ok(Wire::over(stream, protocol.limit())),
             Err(error) => {

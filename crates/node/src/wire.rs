@@ -3,8 +3,8 @@
 //! A node runs stages for its own questions exactly as it runs them for others: the only difference is
 //! that the messages never leave the process.
 
-use cdi_net::framed::{read_message, write_message};
 use cdi_net::NetStream;
+use cdi_net::framed::{read_message, write_message};
 use cdi_platform::task::{self, AbortOnDrop};
 use futures::channel::mpsc;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
@@ -30,10 +30,7 @@ impl Wire {
     pub(crate) fn pair() -> (Self, Self) {
         let (a, to_a) = mpsc::channel(QUEUE);
         let (b, to_b) = mpsc::channel(QUEUE);
-        (
-            Self { sender: a, receiver: to_b, _reader: None },
-            Self { sender: b, receiver: to_a, _reader: None },
-        )
+        (Self { sender: a, receiver: to_b, _reader: None }, Self { sender: b, receiver: to_a, _reader: None })
     }
 
     /// A link over a stream; messages above `limit` bytes end it.

@@ -20,6 +20,8 @@ pub const ANSWER_WITHIN_MS: u64 = 1_500;
 pub const STAGE_DEADLINE_MS: u64 = 30_000;
 /// A stage that says nothing for this time while it opens is lost.
 pub const OPEN_DEADLINE_MS: u64 = 15_000;
+/// Most token ids of one message.
+const FEED_IDS: usize = 4_096;
 /// Losses after which the answer is given up.
 pub const MAX_LOSSES: u32 = 32;
 /// Failures of the asking node's own stage after which it is not used again: a lost GPU is retried on the CPU.
@@ -330,7 +332,7 @@ impl Client {
             return self.finish(Ended::Length, actions);
         }
         if self.running {
-            actions.push(self.feed(position));
+            actions.extend(self.feed(position));
         }
         actions
     }
@@ -367,7 +369,7 @@ impl Client {
             self.queried_ms = None;
             let have = self.stages.first().and_then(|s| s.granted).map_or(0, |(_, have)| have);
             if (have as usize) < self.ids.len() {
-                actions.push(self.feed(have));
+                actions.extend(self.feed(have));
             }
         }
         actions
@@ -398,11 +400,14 @@ impl Client {
         Action::Send { conn: stage.conn, message: Control::Open(Box::new(open)) }
     }
 
-    /// Sends the first stage every id from `position` on.
-    fn feed(&self, position: u32) -> Action {
-        let ids = self.ids[position as usize..].to_vec();
+    /// Sends the first stage every id from `position` on, in messages that stay small.
+    fn feed(&self, position: u32) -> Vec<Action> {
         let conn = self.stages.first().map_or(0, |s| s.conn);
-        Action::Send { conn, message: Control::Tokens { attempt: self.attempt, position, ids } }
+        let attempt = self.attempt;
+        let pieces = self.ids[position as usize..].chunks(FEED_IDS);
+        let starts = (position..).step_by(FEED_IDS);
+        let message = |(position, ids): (u32, &[u32])| Control::Tokens { attempt, position, ids: ids.to_vec() };
+        starts.zip(pieces).map(|piece| Action::Send { conn, message: message(piece) }).collect()
     }
 
     fn finish(&mut self, ended: Ended, mut actions: Vec<Action>) -> Vec<Action> {

@@ -92,7 +92,11 @@ pub fn plan(layers: LayerRange, candidates: &[Candidate], me: PeerId, me_spare: 
             }
             if let Some(gap_end) = gap_end.filter(|_| c.peer != me && c.spare_layers > 0) {
                 let last = gap_end.min(layer.saturating_add(c.spare_layers - 1));
-                offer(c.peer, last, true, c.hop_ms + LOAD_PENALTY_MS, layer_ms);
+                // A node holds one range: what it takes on must join what it has.
+                let added = LayerRange::new(layer, last).ok();
+                if c.held.is_none_or(|held| added.is_some_and(|added| held.union(added).is_some())) {
+                    offer(c.peer, last, true, c.hop_ms + LOAD_PENALTY_MS, layer_ms);
+                }
             }
         }
         if let Some(gap_end) = gap_end.filter(|_| me_spare > 0) {
