@@ -8,12 +8,16 @@ pub use tokio::test as async_test;
 #[cfg(target_arch = "wasm32")]
 pub use wasm_bindgen_test::wasm_bindgen_test as async_test;
 
+use std::path::PathBuf;
+
 use crate::Place;
 
 /// A place that lasts: a new directory natively, the one place of a browser. Use a [`fresh_name`] in it.
 #[must_use]
 pub fn lasting_place() -> Place {
-    Place::disk(std::env::temp_dir().join(fresh_name()))
+    // `temp_dir` panics where there is no file system.
+    let root = if cfg!(target_arch = "wasm32") { PathBuf::new() } else { std::env::temp_dir() };
+    Place::disk(root.join(fresh_name()))
 }
 
 /// A name that nothing else has.
