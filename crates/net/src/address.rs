@@ -69,6 +69,12 @@ impl Address {
         }
     }
 
+    /// The address with `/p2p/<peer>` at its end; `None` when it ends in another peer.
+    #[must_use]
+    pub fn with_peer(self, peer: PeerId) -> Option<Self> {
+        self.0.with_p2p(peer).ok().map(Self)
+    }
+
     /// The transport in plain words, e.g. `WebSocket`.
     #[must_use]
     pub fn transport(&self) -> &'static str {

@@ -250,13 +250,13 @@ impl Worker {
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) if topic == self.topic => {
                 self.emit(NetEvent::Neighbour { peer: peer_id });
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                if !self.relays.contains(&peer_id) {
-                    let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
-                    self.emit(NetEvent::Identified { peer: peer_id, agent });
-                }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
+                if !self.relays.contains(&peer_id) =>
+            {
+                let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
+                self.emit(NetEvent::Identified { peer: peer_id, agent });
             }
-            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Ping(event) => self.on_ping(&event),
             _ => {}
         }
     }
@@ -275,7 +275,7 @@ impl Worker {
         (MessageAcceptance::Accept, Some(NetEvent::Gossip { source, data: message.data.into() }))
     }
 
-    fn on_ping(&mut self, event: ping::Event) {
+    fn on_ping(&mut self, event: &ping::Event) {
         match event.result {
             Ok(rtt) => {
                 self.links.measured(&event.peer, rtt);

@@ -1,1 +1,22 @@
-//! x
+//! The relay: introduces tabs to each other, serves them the page and the blocks of the genesis model.
+//!
+//! One port does all of it. A browser loads the page from `/`, asks `/relay.json` whom to dial, and opens a
+//! libp2p connection as a WebSocket at `/` again. [`Relay::start`] runs a relay inside any tokio program;
+//! the `cdi-relay` binary adds a command line.
+
+mod accept;
+mod address;
+mod config;
+mod health;
+mod http;
+mod identity;
+mod ipfs;
+pub mod limits;
+mod page;
+mod relay;
+mod stop;
+mod swarm;
+mod websocket;
+
+pub use config::Config;
+pub use relay::{Relay, RelayError, RelayHandle};

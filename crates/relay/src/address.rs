@@ -1,0 +1,89 @@
+//! The addresses at which browsers reach this relay.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use axum::http::uri::Authority;
+use cdi_net::Address;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+/// Port of a `Host` header that names none.
+const HTTP_PORT: u16 = 80;
+
+/// `/ip4/<ip>/tcp/<port>/ws`.
+pub(crate) fn web_socket_address(address: SocketAddr) -> Multiaddr {
+    Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port())).with(Protocol::Ws("/".into()))
+}
+
+/// Where this machine reaches a socket that listens on `address`: "all interfaces" is no destination.
+pub(crate) fn loopback_if_unspecified(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The WebSocket address behind the `Host` header of a request: who loaded the page from there can dial
+/// there. Only that client sees the answer, so a forged header fools nobody else.
+pub(crate) fn from_host(host: &str) -> Option<Address> {
+    let authority: Authority = host.parse().ok()?;
+    if authority.as_str().contains('@') {
+        return None;
+    }
+    let port = match authority.port() {
+        Some(port) => port.as_str().parse().ok()?,
+        None => HTTP_PORT,
+    };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let address = match name.parse::<IpAddr>() {
+        Ok(ip) => web_socket_address(SocketAddr::new(ip, port)),
+        Err(_) if is_dns_name(name) => {
+            Multiaddr::empty().with(Protocol::Dns(name.into())).with(Protocol::Tcp(port)).with(Protocol::Ws("/".into()))
+        }
+        Err(_) => return None,
+    };
+    Some(address.into())
+}
+
+/// RFC 1123 host names, as far as they can be told apart from something else.
+fn is_dns_name(name: &str) -> bool {
+    let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(host: &str) -> Option<String> {
+        from_host(host).map(|a| a.to_string())
+    }
+
+    #[test]
+    fn the_host_header_names_the_address_to_dial() {
+        assert_eq!(text("127.0.0.1:8080").as_deref(), Some("/ip4/127.0.0.1/tcp/8080/ws"));
+        assert_eq!(text("[::1]:8080").as_deref(), Some("/ip6/::1/tcp/8080/ws"));
+        assert_eq!(text("localhost:8080").as_deref(), Some("/dns/localhost/tcp/8080/ws"));
+        assert_eq!(text("relay.example.org").as_deref(), Some("/dns/relay.example.org/tcp/80/ws"));
+    }
+
+    #[test]
+    fn hostile_hosts_are_refused() {
+        let long = "a".repeat(300);
+        for host in
+            ["", "a b", "user@host:80", "host:99999", "../etc", "host/p2p/x", "host:80/x", "[::1", "x..y", &long]
+        {
+            assert_eq!(text(host), None, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn all_interfaces_are_reached_at_loopback() {
+        let reached = |address: &str| loopback_if_unspecified(address.parse().expect("an address")).to_string();
+        assert_eq!(reached("0.0.0.0:80"), "127.0.0.1:80");
+        assert_eq!(reached("[::]:80"), "[::1]:80");
+        assert_eq!(reached("192.0.2.1:80"), "192.0.2.1:80");
+    }
+}

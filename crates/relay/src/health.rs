@@ -1,0 +1,53 @@
+//! What the relay is doing, as `/healthz` tells it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cdi_platform::time::Instant;
+use serde::Serialize;
+
+/// Figures that the swarm keeps and the HTTP side reads.
+#[derive(Debug)]
+pub(crate) struct Health {
+    started: Instant,
+    /// Connected peers.
+    pub(crate) peers: AtomicUsize,
+    /// Peers that can be reached through this relay.
+    pub(crate) reservations: AtomicUsize,
+    /// Open circuits.
+    pub(crate) circuits: AtomicUsize,
+}
+
+/// A reading of them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reading {
+    status: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    peers: usize,
+    reservations: usize,
+    circuits: usize,
+}
+
+impl Health {
+    /// All zero, from now on.
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            peers: AtomicUsize::new(0),
+            reservations: AtomicUsize::new(0),
+            circuits: AtomicUsize::new(0),
+        }
+    }
+
+    /// The figures now.
+    pub(crate) fn read(&self) -> Reading {
+        Reading {
+            status: "ok",
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_s: self.started.elapsed().as_secs(),
+            peers: self.peers.load(Ordering::Relaxed),
+            reservations: self.reservations.load(Ordering::Relaxed),
+            circuits: self.circuits.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The HTTP side: the page, the description of this relay, its health, its blocks, and WebSockets.
+
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use cdi_net::Address;
+use cdi_types::{Cid, Network, PeerId};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tower_http::compression::CompressionLayer;
+
+use crate::accept::Client;
+use crate::health::Health;
+use crate::ipfs::{self, Blocks};
+use crate::limits::{MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_WRITE_BUFFER_BYTES};
+use crate::websocket::Upgraded;
+use crate::{address, page};
+
+/// Together they make the page cross-origin isolated, which shared memory and so threads need.
+/// Source: <https://web.dev/articles/coop-coep>.
+const PAGE_HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// What the HTTP side knows.
+pub(crate) struct Site {
+    pub(crate) peer: PeerId,
+    pub(crate) network: Network,
+    /// Where browsers reach this relay; empty for the address that they asked at.
+    pub(crate) external: Vec<Address>,
+    /// Addresses when a request names no usable host.
+    pub(crate) fallback: Address,
+    /// Manifests of the models whose blocks are served.
+    pub(crate) models: Vec<Cid>,
+    pub(crate) health: Arc<Health>,
+    /// Where WebSockets go.
+    pub(crate) upgraded: mpsc::Sender<Upgraded>,
+}
+
+/// `/relay.json`: whom to dial and what is here.
+#[derive(Debug, Serialize)]
+struct Description {
+    peer_id: String,
+    network: Network,
+    addresses: Vec<String>,
+    models: Vec<String>,
+    version: &'static str,
+}
+
+/// Everything that the port serves.
+pub(crate) fn router(site: Site, blocks: Blocks) -> Router {
+    let page = Router::new().fallback(asset).layer(CompressionLayer::new());
+    Router::new()
+        .route("/", get(root))
+        .route("/healthz", get(health))
+        .route("/relay.json", get(describe))
+        .with_state(Arc::new(site))
+        .merge(ipfs::router(blocks))
+        .fallback_service(page)
+        .layer(map_response(add_headers))
+}
+
+/// Adds what a response does not say itself.
+async fn add_headers(mut response: Response) -> Response {
+    for (name, value) in PAGE_HEADERS {
+        response.headers_mut().entry(name).or_insert(value);
+    }
+    response
+}
+
+/// The page, or a libp2p connection: browsers ask for both at `/`.
+async fn root(
+    State(site): State<Arc<Site>>,
+    Extension(client): Extension<Client>,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: HeaderMap,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        return page::file("", &headers);
+    };
+    upgrade
+        .max_message_size(MAX_WEBSOCKET_MESSAGE_BYTES)
+        .max_frame_size(MAX_WEBSOCKET_MESSAGE_BYTES)
+        .write_buffer_size(WEBSOCKET_WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(WEBSOCKET_WRITE_BUFFER_BYTES + MAX_WEBSOCKET_MESSAGE_BYTES)
+        .on_upgrade(move |socket| async move {
+            // The swarm is gone only when the relay stops.
+            let _ = site.upgraded.send(Upgraded { socket, client }).await;
+        })
+}
+
+async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET,HEAD")]).into_response();
+    }
+    page::file(uri.path().trim_start_matches('/'), &headers)
+}
+
+async fn health(State(site): State<Arc<Site>>) -> Response {
+    for_anyone(Json(site.health.read()))
+}
+
+async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
+    let at_host = || {
+        let host = request.headers().get(HOST)?.to_str().ok()?;
+        address::from_host(host)
+    };
+    let addresses = match &site.external[..] {
+        [] => vec![at_host().unwrap_or_else(|| site.fallback.clone())],
+        external => external.to_vec(),
+    };
+    for_anyone(Json(Description {
+        peer_id: site.peer.to_string(),
+        network: site.network,
+        addresses: addresses.into_iter().filter_map(|a| a.with_peer(site.peer)).map(|a| a.to_string()).collect(),
+        models: site.models.iter().map(Cid::to_string).collect(),
+        version: env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+/// Nothing secret, and pages served from elsewhere ask too; never kept, because it changes.
+fn for_anyone(body: impl IntoResponse) -> Response {
+    let policy = HeaderName::from_static("cross-origin-resource-policy");
+    let headers = [(ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (CACHE_CONTROL, "no-store"), (policy, "cross-origin")];
+    (headers, body).into_response()
+}

@@ -1,0 +1,83 @@
+//! Every limit of the relay, in one place.
+//!
+//! libp2p's defaults suit a DHT's helper that forwards a few bytes: 16 circuits in all, 128 KiB and two
+//! minutes each. Here tabs that find no direct way run their sessions over circuits, and many tabs share an
+//! address behind one NAT.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// TCP connections to the HTTP port, WebSockets included. A process may usually open 1,024 or more files;
+/// what is not granted is refused by the system one by one.
+pub const MAX_HTTP_CONNECTIONS: usize = 4096;
+/// Of these, from one address. A school or a company has one; loopback is exempt, because a reverse proxy
+/// stands there.
+pub const MAX_HTTP_CONNECTIONS_PER_IP: usize = 512;
+/// Time for a request's head. Slower clients are cut off, or a few of them would hold all connections.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest head of a request, path included.
+pub const MAX_HTTP_HEAD_BYTES: usize = 16 * 1024;
+/// Time for open requests and connections to end at shutdown.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Largest WebSocket message that is read. Noise frames have 64 KiB; js-libp2p may join several.
+pub const MAX_WEBSOCKET_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Bytes that wait to be written to one WebSocket before its sender is paused.
+pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 128 * 1024;
+/// WebSockets that wait for the swarm to take them.
+pub const WEBSOCKET_BACKLOG: usize = 64;
+
+/// Connections of the swarm.
+pub const MAX_CONNECTIONS: u32 = 2048;
+/// Of these, to one peer: a tab that lost its connection dials again before the old one is noticed.
+pub const MAX_CONNECTIONS_PER_PEER: u32 = 4;
+/// Noise and Yamux handshakes in progress.
+pub const MAX_HANDSHAKES: u32 = 256;
+/// Time for a handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections without a stream or a reservation are closed after this time.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Time between two pings; many NATs forget a silent connection after 30 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Time for a ping's answer. A tab that computes may take seconds.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Peers that can be reached through this relay.
+pub const MAX_RESERVATIONS: usize = 1024;
+/// Reservations of one peer: one a connection.
+pub const MAX_RESERVATIONS_PER_PEER: usize = 4;
+/// How long a reservation holds; clients renew it.
+pub const RESERVATION_DURATION: Duration = Duration::from_secs(3600);
+/// Reservations that one peer may ask for at once, and then one every [`RESERVATION_PEER_INTERVAL`].
+pub const RESERVATION_PEER_BURST: NonZeroU32 = NonZeroU32::new(32).expect("not zero");
+/// See [`RESERVATION_PEER_BURST`].
+pub const RESERVATION_PEER_INTERVAL: Duration = Duration::from_secs(10);
+/// Reservations that one address may ask for at once, and then one every [`RESERVATION_IP_INTERVAL`].
+pub const RESERVATION_IP_BURST: NonZeroU32 = NonZeroU32::new(1024).expect("not zero");
+/// See [`RESERVATION_IP_BURST`].
+pub const RESERVATION_IP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Circuits at a time.
+pub const MAX_CIRCUITS: usize = 2048;
+/// Of these, from or to one peer: a host serves that many others.
+pub const MAX_CIRCUITS_PER_PEER: usize = 128;
+/// How long a circuit may live. Its users reconnect, at the cost of one replay.
+pub const MAX_CIRCUIT_DURATION: Duration = Duration::from_secs(4 * 3600);
+/// Bytes of a circuit, both directions together: about 100,000 tokens of 10 KB, or the shards of a model of
+/// a few hundred MB.
+pub const MAX_CIRCUIT_BYTES: u64 = 1 << 30;
+/// Circuits that one peer may open at once, and then one every [`CIRCUIT_PEER_INTERVAL`].
+pub const CIRCUIT_PEER_BURST: NonZeroU32 = NonZeroU32::new(128).expect("not zero");
+/// See [`CIRCUIT_PEER_BURST`].
+pub const CIRCUIT_PEER_INTERVAL: Duration = Duration::from_secs(2);
+/// Circuits that one address may open at once, and then one every [`CIRCUIT_IP_INTERVAL`].
+pub const CIRCUIT_IP_BURST: NonZeroU32 = NonZeroU32::new(2048).expect("not zero");
+/// See [`CIRCUIT_IP_BURST`].
+pub const CIRCUIT_IP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// DHT records and provided keys that the relay keeps.
+pub const MAX_KAD_KEYS: usize = 4096;
+/// Largest value of a DHT record.
+pub const MAX_KAD_VALUE_BYTES: usize = 4096;
+/// Providers that are kept for one key.
+pub const MAX_KAD_PROVIDERS: usize = 20;

@@ -1,0 +1,173 @@
+//! Starts and stops a relay: identity, sockets, swarm, HTTP.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cdi_net::{Address, NetError};
+use cdi_types::PeerId;
+use futures::StreamExt as _;
+use libp2p::Swarm;
+use libp2p::swarm::SwarmEvent;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+use crate::health::Health;
+use crate::http::Site;
+use crate::identity::IdentityError;
+use crate::stop::Stopper;
+use crate::swarm::Behaviour;
+use crate::websocket::Upgrades;
+use crate::{accept, address, http, identity, stop, swarm};
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The HTTP port is taken, or may not be used.
+    #[error("cannot listen on {address}: {source}. Stop what uses port {}, or take another with --listen", address.port())]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port for native nodes is taken, or may not be used.
+    #[error("cannot listen on {address}: {reason}. Take another with --p2p-listen, or none with --no-p2p-listen")]
+    P2pListen {
+        /// What was asked for.
+        address: Address,
+        /// What the transport said.
+        reason: String,
+    },
+    /// There is no identity.
+    #[error("no identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// The swarm could not be built.
+    #[error(transparent)]
+    Net(#[from] NetError),
+}
+
+/// Starts relays.
+#[derive(Debug)]
+pub struct Relay;
+
+/// A running relay. Dropping it stops the relay without saying goodbye to its peers.
+#[derive(Debug)]
+pub struct RelayHandle {
+    http_addr: SocketAddr,
+    peer_id: PeerId,
+    p2p_addresses: Vec<Address>,
+    stop: Stopper,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Relay {
+    /// Starts a relay on the current tokio runtime. It serves when this returns.
+    ///
+    /// # Errors
+    /// See [`RelayError`].
+    pub async fn start(config: Config) -> Result<RelayHandle, RelayError> {
+        // The port first: the most likely failure, and it should leave nothing behind.
+        let listen = |source| RelayError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+        let http_addr = listener.local_addr().map_err(listen)?;
+        let keypair = identity::load(config.data.as_deref()).await?;
+        let peer_id = keypair.public().peer_id();
+
+        let (upgrades, upgraded) = Upgrades::new();
+        let mut swarm = swarm::build(&keypair, config.network, upgrades)?;
+        let own = Address::from(address::web_socket_address(address::loopback_if_unspecified(http_addr)));
+        let mut p2p_addresses = Vec::new();
+        listen_on(&mut swarm, &own, &mut p2p_addresses).await?;
+        p2p_addresses.clear();
+        if let Some(address) = &config.p2p_listen {
+            listen_on(&mut swarm, address, &mut p2p_addresses).await?;
+        }
+
+        let announced = if config.external.is_empty() { vec![own.clone()] } else { config.external.clone() };
+        let health = Arc::new(Health::new());
+        let worker = swarm::Worker::new(swarm, &announced, health.clone());
+        let site = Site {
+            peer: peer_id,
+            network: config.network,
+            external: config.external,
+            fallback: own,
+            models: Vec::new(),
+            health,
+            upgraded,
+        };
+        let router = http::router(site, Arc::new(HashMap::new()));
+        let (stop, stopped) = stop::channel();
+        let tasks = [
+            tokio::spawn(accept::serve(listener, router, stopped.clone())),
+            tokio::spawn(Box::pin(worker.run(stopped))),
+        ];
+        tracing::info!(%http_addr, peer = %peer_id, network = %config.network, "relay started");
+        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stop, tasks })
+    }
+}
+
+/// Listens, and waits until the system has said yes or no.
+async fn listen_on(
+    swarm: &mut Swarm<Behaviour>,
+    address: &Address,
+    listening: &mut Vec<Address>,
+) -> Result<(), RelayError> {
+    let refused = |reason: String| RelayError::P2pListen { address: address.clone(), reason };
+    let id = swarm.listen_on(address.as_multiaddr().clone()).map_err(|e| refused(e.to_string()))?;
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { listener_id, address } if listener_id == id => {
+                listening.push(address.into());
+                return Ok(());
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } if listener_id == id => {
+                return Err(refused(reason.err().map_or_else(|| "closed".to_owned(), |e| e.to_string())));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl RelayHandle {
+    /// Where the page is served.
+    #[must_use]
+    pub const fn http_addr(&self) -> SocketAddr {
+        self.http_addr
+    }
+
+    /// Who the relay is.
+    #[must_use]
+    pub const fn peer_id(&self) -> PeerId {
+        self.peer_id
+    }
+
+    /// The address that a client on this machine dials over WebSocket.
+    ///
+    /// # Panics
+    /// Never: the address names no peer yet.
+    #[must_use]
+    pub fn web_socket_address(&self) -> Address {
+        let address = address::web_socket_address(address::loopback_if_unspecified(self.http_addr));
+        Address::from(address).with_peer(self.peer_id).expect("the address names no peer")
+    }
+
+    /// Where native nodes connect over TCP.
+    #[must_use]
+    pub fn p2p_addresses(&self) -> &[Address] {
+        &self.p2p_addresses
+    }
+
+    /// Says goodbye to all peers and clients, and stops.
+    pub async fn shutdown(self) {
+        self.stop.stop();
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a part of the relay had failed");
+            }
+        }
+        tracing::info!("relay stopped");
+    }
+}
