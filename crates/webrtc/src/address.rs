@@ -89,7 +89,7 @@ fn collect(parts: &[Protocol<'_>]) -> Multiaddr {
     parts.iter().cloned().collect()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 

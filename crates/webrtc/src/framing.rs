@@ -132,7 +132,7 @@ fn decode_body(body: &[u8]) -> Result<Frame, FrameError> {
     })
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
 

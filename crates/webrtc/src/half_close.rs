@@ -338,8 +338,10 @@ impl Drop for StreamState {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
+    use proptest::strategy::Strategy as _;
+
     use super::*;
     use crate::framing::{MAX_PAYLOAD_BYTES, encode_flag, encode_payload};
 
@@ -528,5 +530,4 @@ mod tests {
             proptest::prop_assert!(resets <= 1);
         }
     }
-    use proptest::strategy::Strategy as _;
 }

@@ -13,3 +13,6 @@ pub mod framing;
 pub mod half_close;
 pub mod signalling;
 pub mod substream;
+
+#[cfg(target_arch = "wasm32")]
+pub mod browser;

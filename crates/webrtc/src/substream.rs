@@ -302,5 +302,5 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;

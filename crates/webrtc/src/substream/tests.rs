@@ -130,12 +130,8 @@ fn run(lengths: (usize, usize), pieces: (usize, usize), cuts: &[usize]) -> (Vec<
     loop {
         pool.run_until_stalled();
         assert!(a.channel.buffered_bytes() <= SEND_WINDOW_BYTES + crate::framing::MAX_FRAME_BYTES);
-        let moved = if next() % 2 == 0 {
-            deliver(&a, &mut b, next()) || deliver(&b, &mut a, next())
-        } else {
-            deliver(&b, &mut a, next()) || deliver(&a, &mut b, next())
-        };
-        if moved {
+        let (first, second) = if next() % 2 == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+        if deliver(first, second, next()) || deliver(second, first, next()) {
             continue;
         }
         if is_b_open {
