@@ -1,0 +1,53 @@
+//! Brand, network, connection and compute tier.
+
+use std::rc::Rc;
+
+use cdi_node::view::{ComputeView, Connection};
+use cdi_types::advert::Tier;
+use yew::prelude::*;
+
+/// Properties of [`Header`].
+#[derive(PartialEq, Properties)]
+pub struct HeaderProps {
+    /// The link to the relay.
+    pub connection: Connection,
+    /// What computes, once measured.
+    pub compute: Option<Rc<ComputeView>>,
+}
+
+/// The top line of the page.
+#[component]
+pub fn Header(props: &HeaderProps) -> Html {
+    let (state, link, text, detail) = match &props.connection {
+        Connection::Connecting => ("connecting", String::new(), "Connecting…".to_owned(), None),
+        Connection::Connected { link } => ("connected", link.clone(), format!("Connected · {link}"), None),
+        Connection::Offline { reason } => ("offline", String::new(), "Offline".to_owned(), Some(reason.clone())),
+    };
+    let (tier, tier_text) = match props.compute.as_deref() {
+        Some(ComputeView { tier: Tier::Gpu, .. }) => ("gpu", "GPU"),
+        Some(ComputeView { tier: Tier::Cpu, .. }) => ("cpu", "CPU"),
+        Some(ComputeView { tier: Tier::None, .. }) => ("none", "No compute"),
+        None => ("none", "Measuring…"),
+    };
+    let reason = props.compute.as_ref().map(|c| c.reason.clone());
+    html! {
+        <header class="top">
+            <h1 class="brand">
+                <img src="icon.svg" alt="" width="28" height="28" />
+                { "CDI" }
+            </h1>
+            <span class="badge badge-testnet" title="A test network: nothing on it is worth money">{ "TESTNET" }</span>
+            <div class="top-status">
+                <span class="pill" data-testid="connection" data-state={state} data-link={link} title={detail} role="status">
+                    <span class="dot" aria-hidden="true" />
+                    { text }
+                </span>
+                <span class="pill" data-testid="compute-tier" data-tier={tier} title={reason}>
+                    <span class="visually-hidden">{ "Computes with: " }</span>
+                    { tier_text }
+                </span>
+                <a class="pill jump" href="#swarm">{ "Swarm" }</a>
+            </div>
+        </header>
+    }
+}
