@@ -10,3 +10,4 @@ pub mod crash;
 pub mod format;
 pub mod link;
 pub mod state;
+pub mod theme;

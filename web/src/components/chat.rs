@@ -31,7 +31,7 @@ pub fn Chat(props: &ChatProps) -> Html {
     html! {
         // Focusable, so that the keyboard can scroll it.
         <div class="log" tabindex="0" role="region" aria-label="Conversation">
-            <div class="log-inner">
+            <div class={classes!("log-inner", fresh.then_some("fresh"))}>
                 if fresh {
                     <Welcome {model} {can_ask} {act} />
                 } else {

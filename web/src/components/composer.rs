@@ -10,14 +10,11 @@ use crate::state::{Action, Style};
 const MAX_PROMPT_CHARS: &str = "16000";
 
 const ROUTES: [(RouteMode, &str, &str); 3] = [
-    (RouteMode::Auto, "auto", "Auto: fastest route"),
-    (RouteMode::Swarm, "swarm", "Swarm: hosting tabs"),
+    (RouteMode::Auto, "auto", "Auto (fastest)"),
+    (RouteMode::Swarm, "swarm", "Swarm hosts"),
     (RouteMode::ThisTab, "tab", "This tab alone"),
 ];
-const STYLES: [(Style, &str, &str); 2] = [
-    (Style::Exact, "exact", "Exact: same question, same answer"),
-    (Style::Varied, "varied", "Varied: different every time"),
-];
+const STYLES: [(Style, &str, &str); 2] = [(Style::Exact, "exact", "Exact"), (Style::Varied, "varied", "Varied")];
 
 /// Properties of [`Composer`].
 #[derive(PartialEq, Properties)]

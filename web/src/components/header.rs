@@ -6,6 +6,8 @@ use cdi_node::view::{ComputeView, Connection};
 use cdi_types::advert::Tier;
 use yew::prelude::*;
 
+use crate::theme;
+
 /// Properties of [`Header`].
 #[derive(PartialEq, Properties)]
 pub struct HeaderProps {
@@ -46,6 +48,10 @@ pub fn Header(props: &HeaderProps) -> Html {
                     <span class="visually-hidden">{ "Computes with: " }</span>
                     { tier_text }
                 </span>
+                <button type="button" class="pill" data-testid="theme" aria-label="Switch between dark and light"
+                    onclick={Callback::from(|_: MouseEvent| theme::switch())}>
+                    <span class="half" aria-hidden="true" />
+                </button>
                 <a class="pill jump" href="#swarm">{ "Swarm" }</a>
             </div>
         </header>

@@ -35,8 +35,14 @@ pub fn Welcome(props: &WelcomeProps) -> Html {
             <h2 id="welcome-title">{ "One model, run together by browser tabs" }</h2>
             <p class="lead">
                 { "Each tab holds a few layers of a language model. Your question travels through them, and the \
-                   answer keeps coming when a tab closes. No account, no data centre." }
+                   answer keeps coming when one closes. No account, no data centre." }
             </p>
+            <ol class="steps" aria-label="How it works">
+                <li class="step"><strong>{ "You ask" }</strong></li>
+                <li class="step">{ "a tab computes " }<strong>{ "the first layers" }</strong></li>
+                <li class="step">{ "another " }<strong>{ "the rest" }</strong></li>
+                <li class="step"><strong>{ "The answer streams back" }</strong></li>
+            </ol>
             <ul class="chips" aria-label="Example questions">{ for EXAMPLES.into_iter().map(example) }</ul>
             <p class="fine">{ about(props.model.as_deref()) }</p>
         </section>

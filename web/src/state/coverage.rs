@@ -24,11 +24,15 @@ pub fn summary(replicas: &[u32]) -> String {
         _ if replicas.is_empty() => "Waiting for the model…".to_owned(),
         (0, 0) => "Every layer has at least two replicas.".to_owned(),
         (0, thin) => {
-            format!("{thin} of {} layers have one replica: host them to make the swarm safer.", replicas.len())
+            format!("{} one replica: one more host makes the swarm safer.", part(thin, replicas.len()))
         }
         (missing, _) if missing == replicas.len() => "No tab hosts this model yet. Be the first.".to_owned(),
-        (missing, _) => format!("{missing} of {} layers have no host: the swarm alone cannot answer.", replicas.len()),
+        (missing, _) => format!("{} no host: the swarm alone cannot answer.", part(missing, replicas.len())),
     }
+}
+
+fn part(count: usize, layers: usize) -> String {
+    format!("{count} of {layers} layers {}", if count == 1 { "has" } else { "have" })
 }
 
 #[cfg(test)]
@@ -53,7 +57,7 @@ mod tests {
             (&[][..], "Waiting"),
             (&[2, 3], "at least two"),
             (&[1, 2, 1], "2 of 3 layers have one"),
-            (&[0, 1, 2], "1 of 3 layers have no host"),
+            (&[0, 1, 2], "1 of 3 layers has no host"),
             (&[0, 0], "Be the first"),
         ] {
             let text = summary(counts);
