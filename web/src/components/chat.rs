@@ -30,8 +30,8 @@ pub fn Chat(props: &ChatProps) -> Html {
     let fresh = current.state == AnswerState::Idle;
     html! {
         // Focusable, so that the keyboard can scroll it.
-        <div class="log" tabindex="0" role="region" aria-label="Conversation">
-            <div class={classes!("log-inner", fresh.then_some("fresh"))}>
+        <div class={classes!("log", fresh.then_some("fresh"))} tabindex="0" role="region" aria-label="Conversation">
+            <div class="log-inner">
                 if fresh {
                     <Welcome {model} {can_ask} {act} />
                 } else {

@@ -20,10 +20,10 @@ pub struct HeaderProps {
 /// The top line of the page.
 #[component]
 pub fn Header(props: &HeaderProps) -> Html {
-    let (state, link, text, detail) = match &props.connection {
-        Connection::Connecting => ("connecting", String::new(), "Connecting…".to_owned(), None),
-        Connection::Connected { link } => ("connected", link.clone(), format!("Connected · {link}"), None),
-        Connection::Offline { reason } => ("offline", String::new(), "Offline".to_owned(), Some(reason.clone())),
+    let (state, link, text, reason) = match &props.connection {
+        Connection::Connecting => ("connecting", "", "Connecting…", None),
+        Connection::Connected { link } => ("connected", link.as_str(), "Connected", None),
+        Connection::Offline { reason } => ("offline", "", "Offline", Some(reason.clone())),
     };
     let (tier, tier_text) = match props.compute.as_deref() {
         Some(ComputeView { tier: Tier::Gpu, .. }) => ("gpu", "GPU"),
@@ -31,7 +31,7 @@ pub fn Header(props: &HeaderProps) -> Html {
         Some(ComputeView { tier: Tier::None, .. }) => ("none", "No compute"),
         None => ("none", "Measuring…"),
     };
-    let reason = props.compute.as_ref().map(|c| c.reason.clone());
+    let measured = props.compute.as_ref().map(|c| c.reason.clone());
     html! {
         <header class="top">
             <h1 class="brand">
@@ -40,11 +40,14 @@ pub fn Header(props: &HeaderProps) -> Html {
             </h1>
             <span class="badge badge-testnet" title="A test network: nothing on it is worth money">{ "TESTNET" }</span>
             <div class="top-status">
-                <span class="pill" data-testid="connection" data-state={state} data-link={link} title={detail} role="status">
+                <span class="pill" data-testid="connection" data-state={state} data-link={link.to_owned()} title={reason} role="status">
                     <span class="dot" aria-hidden="true" />
                     { text }
+                    if !link.is_empty() {
+                        <span class="pill-detail">{ "· " }{ link }</span>
+                    }
                 </span>
-                <span class="pill" data-testid="compute-tier" data-tier={tier} title={reason}>
+                <span class="pill" data-testid="compute-tier" data-tier={tier} title={measured}>
                     <span class="visually-hidden">{ "Computes with: " }</span>
                     { tier_text }
                 </span>

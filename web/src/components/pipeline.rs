@@ -40,8 +40,8 @@ fn stage(stage: &StageView) -> Html {
     html! {
         <li class="stage" data-peer={peer.clone()} data-layers={stage.layers.to_string()} data-link={stage.link.name()} title={peer}>
             <span class="stage-peer">{ name }</span>
-            <span class="stage-layers">{ format!("layers {}", stage.layers) }</span>
             <span class="stage-link">{ stage.link.name() }</span>
+            <span class="stage-layers">{ format!("layers {}", stage.layers) }</span>
         </li>
     }
 }

@@ -39,9 +39,8 @@ pub fn Welcome(props: &WelcomeProps) -> Html {
             </p>
             <ol class="steps" aria-label="How it works">
                 <li class="step"><strong>{ "You ask" }</strong></li>
-                <li class="step">{ "a tab computes " }<strong>{ "the first layers" }</strong></li>
-                <li class="step">{ "another " }<strong>{ "the rest" }</strong></li>
-                <li class="step"><strong>{ "The answer streams back" }</strong></li>
+                <li class="step">{ "Tabs compute " }<strong>{ "a few layers each" }</strong></li>
+                <li class="step">{ "The answer " }<strong>{ "streams back" }</strong></li>
             </ol>
             <ul class="chips" aria-label="Example questions">{ for EXAMPLES.into_iter().map(example) }</ul>
             <p class="fine">{ about(props.model.as_deref()) }</p>
