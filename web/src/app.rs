@@ -13,6 +13,15 @@ use crate::state::{Action, State};
 /// Most events taken in before the page renders again.
 const EVENT_BATCH: usize = 256;
 
+/// Renders the page for `node` in place of the loader: the element `app` of `index.html`.
+pub fn mount(node: NodeLink) {
+    let props = AppProps { node };
+    match document().and_then(|d| d.get_element_by_id("app")) {
+        Some(root) => yew::Renderer::<App>::with_root_and_props(root, props).render(),
+        None => yew::Renderer::<App>::with_props(props).render(),
+    };
+}
+
 /// What the page needs.
 #[derive(Clone, PartialEq, Properties)]
 pub struct AppProps {

@@ -8,9 +8,8 @@ use cdi_node::view::{
 use cdi_types::advert::Tier;
 use cdi_types::block::raw_cid;
 use cdi_types::{Keypair, PeerId};
-use cdi_web::app::{App, AppProps};
-use cdi_web::crash;
 use cdi_web::link::NodeLink;
+use cdi_web::{app, crash};
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use wasm_bindgen::JsCast as _;
@@ -45,7 +44,7 @@ fn main() {
         }
     };
     let node = NodeLink::new(commands, stream.chain(futures::stream::pending()));
-    yew::Renderer::<App>::with_props(AppProps { node }).render();
+    app::mount(node);
     ask_in_turn(questions);
 }
 
