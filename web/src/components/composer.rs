@@ -10,7 +10,7 @@ use crate::state::{Action, Style};
 const MAX_PROMPT_CHARS: &str = "16000";
 
 const ROUTES: [(RouteMode, &str, &str); 3] = [
-    (RouteMode::Auto, "auto", "Auto (fastest)"),
+    (RouteMode::Auto, "auto", "Auto"),
     (RouteMode::Swarm, "swarm", "Swarm hosts"),
     (RouteMode::ThisTab, "tab", "This tab alone"),
 ];

@@ -42,10 +42,12 @@ pub fn Header(props: &HeaderProps) -> Html {
             <div class="top-status">
                 <span class="pill" data-testid="connection" data-state={state} data-link={link.to_owned()} title={reason} role="status">
                     <span class="dot" aria-hidden="true" />
-                    { text }
-                    if !link.is_empty() {
-                        <span class="pill-detail">{ "· " }{ link }</span>
-                    }
+                    <span>
+                        { text }
+                        if !link.is_empty() {
+                            <span class="pill-detail">{ " · " }{ link }</span>
+                        }
+                    </span>
                 </span>
                 <span class="pill" data-testid="compute-tier" data-tier={tier} title={measured}>
                     <span class="visually-hidden">{ "Computes with: " }</span>

@@ -27,7 +27,7 @@ pub fn summary(replicas: &[u32]) -> String {
             format!("{} one replica: one more host makes the swarm safer.", part(thin, replicas.len()))
         }
         (missing, _) if missing == replicas.len() => "No tab hosts this model yet. Be the first.".to_owned(),
-        (missing, _) => format!("{} no host: the swarm alone cannot answer.", part(missing, replicas.len())),
+        (missing, _) => format!("{} no host, so the swarm alone cannot answer.", part(missing, replicas.len())),
     }
 }
 
