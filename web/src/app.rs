@@ -1,6 +1,9 @@
 //! The root of the page: takes the node's events and the user's actions to the state, and renders it.
 
-use cdi_node::view::Event;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use cdi_node::view::{Command, Event};
 use futures::StreamExt as _;
 use wasm_bindgen::JsCast as _;
 use wasm_bindgen::closure::Closure;
@@ -8,7 +11,7 @@ use yew::prelude::*;
 
 use crate::components::{Alerts, Chat, Composer, Header, HostCard, SwarmCard};
 use crate::link::NodeLink;
-use crate::state::{Action, State};
+use crate::state::{Action, AnswerState, State};
 
 /// Most events taken in before the page renders again.
 const EVENT_BATCH: usize = 256;
@@ -35,13 +38,13 @@ pub enum Message {
     Events(Vec<Event>),
     /// The node ended.
     Ended,
-    /// The user did something.
-    Act(Action),
+    /// The user did something, and the state has it already.
+    Acted,
 }
 
 /// The page.
 pub struct App {
-    state: State,
+    state: Rc<RefCell<State>>,
     act: Callback<Action>,
     /// Tells the node when the tab is hidden; dropped with the page.
     on_visibility: Closure<dyn Fn()>,
@@ -57,26 +60,25 @@ impl Component for App {
             let batches = events.ready_chunks(EVENT_BATCH).map(Message::Events);
             ctx.link().send_stream(batches.chain(futures::stream::once(async { Message::Ended })));
         }
-        let act = ctx.link().callback(Message::Act);
+        let state = Rc::default();
+        let act = reduce(Rc::clone(&state), ctx.props().node.clone(), ctx.link().callback(|()| Message::Acted));
         let on_visibility = watch_visibility(act.clone());
-        Self { state: State::default(), act, on_visibility }
+        Self { state, act, on_visibility }
     }
 
-    fn update(&mut self, ctx: &Context<Self>, message: Message) -> bool {
+    fn update(&mut self, _: &Context<Self>, message: Message) -> bool {
+        let mut state = state.borrow_mut();
         match message {
-            Message::Events(events) => events.into_iter().for_each(|event| self.state.apply(event)),
-            Message::Ended => self.state.node_ended(),
-            Message::Act(action) => {
-                if let Some(command) = self.state.act(action) {
-                    ctx.props().node.send(command);
-                }
-            }
+            Message::Events(events) => events.into_iter().for_each(|event| state.apply(event)),
+            Message::Ended => state.node_ended(),
+            Message::Acted => {}
         }
         true
     }
 
     fn view(&self, _: &Context<Self>) -> Html {
-        let State { connection, compute, model, peers, hosting, past, current, alerts, .. } = &self.state;
+        let state = state.borrow();
+        let State { connection, compute, model, peers, hosting, past, current, alerts, .. } = &*state;
         let act = &self.act;
         html! {
             <>
@@ -84,14 +86,14 @@ impl Component for App {
                 <Header connection={connection.clone()} compute={compute.clone()} />
                 <div class="layout">
                     <main class="chat" aria-label="Chat">
-                        <Chat {past} {current} {model} can_ask={self.state.can_ask()} {act} />
+                        <Chat {past} {current} {model} can_ask={state.can_ask()} {act} />
                         <div class="dock">
                             <Alerts {alerts} {act} />
                             <Composer
-                                running={self.state.is_running()}
-                                can_ask={self.state.can_ask()}
-                                route={self.state.route}
-                                style={self.state.style}
+                                running={state.is_running()}
+                                can_ask={state.can_ask()}
+                                route={state.route}
+                                style={state.style}
                                 {act}
                             />
                         </div>
@@ -101,8 +103,8 @@ impl Component for App {
                             {hosting}
                             {model}
                             {compute}
-                            fetched_bytes={self.state.fetched_bytes}
-                            chosen={self.state.host_layers}
+                            fetched_bytes={state.fetched_bytes}
+                            chosen={state.host_layers}
                             {act}
                         />
                         <SwarmCard {peers} {model} />
@@ -116,6 +118,35 @@ impl Component for App {
         if let Some(document) = document() {
             let _ = document.remove_event_listener_with_callback("visibilitychange", listener(&self.on_visibility));
         }
+    }
+}
+
+/// What every component calls: takes the action to the state at once, tells the node, and renders when it can.
+fn reduce(state: Rc<RefCell<State>>, node: NodeLink, render: Callback<()>) -> Callback<Action> {
+    Callback::from(move |action| {
+        let command = state.borrow_mut().act(action);
+        if matches!(command, Some(Command::Ask(_))) {
+            show_running();
+        }
+        if let Some(command) = command {
+            node.send(command);
+        }
+        render.emit(());
+    })
+}
+
+/// Empties the answer and marks it running, as the next rendering will.
+///
+/// On a slow machine that is some tasks away (Yew yields every 16 ms), and whoever looks in between would take
+/// the previous answer for the new one.
+fn show_running() {
+    let Some(answer) = document().and_then(|d| d.query_selector("[data-testid=answer]").ok().flatten()) else { return };
+    // The attribute's name is valid, so setting it cannot fail.
+    let _ = answer.set_attribute("data-state", AnswerState::Running.name());
+    let _ = answer.set_attribute("data-tokens", "0");
+    // The text node stays: Yew goes on writing to it.
+    if let Some(text) = answer.first_child() {
+        text.set_node_value(Some(""));
     }
 }
 

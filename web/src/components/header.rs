@@ -23,7 +23,7 @@ pub fn Header(props: &HeaderProps) -> Html {
     let (state, link, text, reason) = match &props.connection {
         Connection::Connecting => ("connecting", "", "Connecting…", None),
         Connection::Connected { link } => ("connected", link.as_str(), "Connected", None),
-        Connection::Offline { reason } => ("offline", "", "Offline", Some(reason.clone())),
+        Connection::Offline { reason } => ("offline", "", "Offline", Some(reason)),
     };
     let (tier, tier_text) = match props.compute.as_deref() {
         Some(ComputeView { tier: Tier::Gpu, .. }) => ("gpu", "GPU"),
@@ -39,8 +39,9 @@ pub fn Header(props: &HeaderProps) -> Html {
                 { "CDI" }
             </h1>
             <span class="badge badge-testnet" title="A test network: nothing on it is worth money">{ "TESTNET" }</span>
+            <a class="pill jump" href="#swarm">{ "Host & swarm" }</a>
             <div class="top-status">
-                <span class="pill" data-testid="connection" data-state={state} data-link={link.to_owned()} title={reason} role="status">
+                <span class="pill" data-testid="connection" data-state={state} data-link={link.to_owned()} role="status">
                     <span class="dot" aria-hidden="true" />
                     <span>
                         { text }
@@ -57,8 +58,10 @@ pub fn Header(props: &HeaderProps) -> Html {
                     onclick={Callback::from(|_: MouseEvent| theme::switch())}>
                     <span class="half" aria-hidden="true" />
                 </button>
-                <a class="pill jump" href="#swarm">{ "Swarm" }</a>
             </div>
+            if let Some(reason) = reason {
+                <p class="top-reason fine">{ "Offline: " }{ reason }</p>
+            }
         </header>
     }
 }

@@ -21,10 +21,8 @@ pub struct PeerListProps {
 /// One row a node, this tab first.
 #[component]
 pub fn PeerList(props: &PeerListProps) -> Html {
-    if props.peers.is_empty() {
-        return html! { <p class="fine">{ "No other tab yet. Open this page in a second one." }</p> };
-    }
     let (own, others): (Vec<_>, Vec<_>) = props.peers.iter().partition(|p| p.this);
+    let others_missing = others.is_empty();
     let more = props.peers.len().saturating_sub(MAX_ROWS);
     html! {
         <div class="peers">
@@ -35,6 +33,9 @@ pub fn PeerList(props: &PeerListProps) -> Html {
                 </thead>
                 <tbody>{ for own.into_iter().chain(others).take(MAX_ROWS).map(row) }</tbody>
             </table>
+            if others_missing {
+                <p class="fine">{ "No other tab yet: open this page in a second one, or send its address to a friend." }</p>
+            }
             if more > 0 {
                 <p class="fine">{ format!("and {}", format::counted(more, "more node")) }</p>
             }
