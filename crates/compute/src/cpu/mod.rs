@@ -41,6 +41,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
+    /// `[rows, cols]`.
+    pub(crate) fn shape(&self) -> [u32; 2] {
+        [self.rows(), self.cols]
+    }
+
     fn cols(&self) -> usize {
         self.cols as usize
     }
@@ -115,7 +120,7 @@ impl Compute for Cpu {
     }
 
     fn shape(&self, tensor: &Tensor) -> [u32; 2] {
-        [tensor.rows(), tensor.cols]
+        tensor.shape()
     }
 
     fn embed(&mut self, table: &Matrix, ids: &[u32]) -> Result<Tensor, ComputeError> {
