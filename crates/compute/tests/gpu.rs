@@ -11,14 +11,12 @@ use futures::executor::block_on;
 
 /// The back end, or `None` after a visible line where the machine has no adapter.
 fn open(options: GpuOptions) -> Option<Gpu> {
-    match block_on(Gpu::with_options(options)) {
-        Ok(gpu) => Some(gpu),
-        Err(GpuError::AdapterRefused(_)) => {
-            eprintln!("SKIPPED gpu conformance: no adapter");
-            None
-        }
-        Err(error) => panic!("{error}"),
+    let opened = block_on(Gpu::with_options(options));
+    if let Err(GpuError::AdapterRefused(_)) = opened {
+        eprintln!("SKIPPED gpu conformance: no adapter");
+        return None;
     }
+    Some(opened.expect("a working adapter"))
 }
 
 macro_rules! cases {

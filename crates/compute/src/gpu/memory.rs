@@ -232,3 +232,30 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cdi_model::compute::Compute as _;
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::gpu::{Gpu, GpuError};
+
+    /// A browser tells later that an allocation failed: then it is that, and not a lost device.
+    #[test]
+    fn a_late_refusal_is_out_of_memory() {
+        let mut gpu = match block_on(Gpu::new()) {
+            Err(GpuError::AdapterRefused(_)) => {
+                eprintln!("SKIPPED gpu memory: no adapter");
+                return;
+            }
+            opened => opened.expect("a working adapter"),
+        };
+        let x = gpu.upload(4, &[1.0; 4]).expect("an upload");
+        let refusal = wgpu::Error::OutOfMemory { source: "refused".into() };
+        gpu.memory.undecided.push((4096, Box::pin(std::future::ready(Some(refusal)))));
+        gpu.health.report("an invalid buffer was used".to_owned());
+        assert_eq!(block_on(gpu.read(&x)), Err(ComputeError::OutOfMemory { bytes: 4096 }));
+        assert_eq!(block_on(gpu.read(&x)), Ok(vec![1.0; 4]));
+    }
+}

@@ -36,7 +36,7 @@ impl Params {
 
     /// Records the words of a dispatch and returns the offset of its slot.
     pub(crate) fn record(&mut self, words: &[u32]) -> u32 {
-        debug_assert!(words.len() * 4 <= SLOT_BYTES as usize && !self.is_full());
+        debug_assert!(size_of_val(words) as u64 <= SLOT_BYTES && !self.is_full());
         let offset = self.recorded.len();
         self.recorded.extend_from_slice(bytemuck::cast_slice(words));
         self.recorded.resize(offset + SLOT_STRIDE, 0);
