@@ -5,7 +5,8 @@
 //! allocate nothing. Accumulation is in f32; each kernel fixes its order of sums (see the shaders).
 //!
 //! Bits differ between vendors: WGSL leaves the rounding of division, `sqrt` and `exp` and the fusing of products
-//! and sums to the driver. So the adapter is part of the [kernel id](Compute::kernel_id).
+//! and sums to the driver. So the [kernel id](Compute::kernel_id) names the adapter and carries a hash of the bits
+//! that it computes for a fixed input; F32 and Q8_0 weights and f32 activations belong to the version.
 
 mod adapter;
 mod health;
@@ -30,7 +31,7 @@ use rope::RopeTables;
 pub use tensor::{Cache, Tensor, Vector};
 pub use weights::Matrix;
 
-/// Version of the arithmetic: to be increased with every change of a kernel that changes bits.
+/// Version of the arithmetic and its formats: to be increased with every change of a kernel that changes bits.
 const KERNEL_VERSION: u32 = 1;
 
 /// A device and everything that runs on it.
@@ -64,7 +65,6 @@ impl Gpu {
         let health = Health::watch(&opened.device);
         let memory = Memory::new(opened.device.clone(), health.clone(), opened.largest_binding);
         let recorder = Recorder::new(opened.device.clone(), opened.queue);
-        let kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}", opened.report.class());
         let mut gpu = Self {
             device: opened.device,
             health,
@@ -72,10 +72,12 @@ impl Gpu {
             recorder,
             rope_tables: RopeTables::default(),
             report: opened.report,
-            kernel_id,
+            kernel_id: String::new(),
             matvec: true,
         };
-        gpu.matvec = self_test::run(&mut gpu).await?;
+        let verdict = self_test::run(&mut gpu).await?;
+        gpu.matvec = verdict.matvec_agrees;
+        gpu.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", gpu.report.class(), verdict.fingerprint);
         gpu.memory.drop_free();
         gpu.memory.submitted();
         Ok(gpu)
