@@ -4,8 +4,16 @@
 //! what to do next when one fails.
 
 mod browser;
+mod check;
+mod lint;
+mod machine;
 mod process;
+mod settings;
+mod tidy;
+mod toolchain;
+mod up;
 mod wasm_test;
+mod web;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -22,6 +30,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build page and relay and run them: the whole product on this machine.
+    Up(up::Args),
+    /// Build the page and its modules, and hold them against their size budgets.
+    Web,
+    /// Check everything: what continuous integration runs.
+    Test(check::Args),
+    /// Check formatting and both clippy walls, native and browser.
+    Lint,
+    /// Check the invariants of the source tree that the compiler does not.
+    Tidy,
     /// Run the browser unit tests (`wasm_bindgen_test`) in headless Chromium.
     TestWasm(wasm_test::Args),
 }
@@ -29,6 +47,11 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
     let outcome = Workspace::locate().and_then(|workspace| match cli.command {
+        Command::Up(args) => up::run(&workspace, &args),
+        Command::Web => web::build(&workspace).map(drop),
+        Command::Test(args) => check::run(&workspace, &args),
+        Command::Lint => lint::all(&workspace),
+        Command::Tidy => tidy::run(&workspace),
         Command::TestWasm(args) => wasm_test::run(&workspace, &args),
     });
     match outcome {

@@ -5,15 +5,14 @@ use anyhow::{Context, Result, ensure};
 
 use crate::browser;
 use crate::process::{cargo, run as run_command};
+use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
 use crate::workspace::Workspace;
 
-/// The target that the browser runs.
-pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
-/// SwiftShader compiles WGSL on two shared cores: single tests were seen to take 20 s there.
+/// The default of 20 s is too short for kernel suites on a software GPU and a shared machine.
 const TEST_BINARY_TIMEOUT_SECONDS: &str = "300";
 
 /// Arguments of `test-wasm`.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Args {
     /// Test only this package; may be given more than once. Default: every package with browser tests.
     #[arg(short, long = "package", value_name = "PACKAGE")]
@@ -33,6 +32,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let driver = browser::chromedriver()
         .context("chromedriver is missing: install chromium and chromium-driver, or set CHROMEDRIVER to its path")?;
 
+    ensure_wasm_target()?;
     let runner = "cdi-wasm-test-runner";
     run_command(cargo().current_dir(&workspace.root).args([
         "build",

@@ -53,17 +53,19 @@ impl Workspace {
     fn package(&self, dir: PathBuf) -> Result<Package> {
         let path = self.root.join(&dir).join("Cargo.toml");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let manifest: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
-        let name = manifest
-            .get("package")
-            .and_then(|package| package.get("name")?.as_str())
-            .with_context(|| format!("{} names no package", path.display()))?
-            .to_owned();
-        Ok(Package { name, dir, manifest })
+        Package::parse(dir, &text).with_context(|| format!("{} is not valid", path.display()))
     }
 }
 
 impl Package {
+    /// Reads the manifest of the package in `dir`.
+    pub fn parse(dir: PathBuf, manifest: &str) -> Result<Self> {
+        let manifest: toml::Table = manifest.parse()?;
+        let name = manifest.get("package").and_then(|package| package.get("name")?.as_str());
+        let name = name.context("it names no package")?.to_owned();
+        Ok(Self { name, dir, manifest })
+    }
+
     /// The names in one dependency table (`dependencies`, `dev-dependencies`), for every target.
     pub fn dependencies(&self, table: &str) -> Vec<&str> {
         let plain = self.manifest.get(table);
