@@ -111,9 +111,14 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
         crate::shared::Limits {
             network: args.network,
             keypair: args.keypair,
-            gateways: vec![args.relay],
+            compute: StartArgs {
+                network: args.network,
+                gateways: vec![args.relay],
+                store_bytes: args.store_bytes,
+                kv_bytes: args.kv_bytes,
+                prefer: args.prefer,
+            },
             budget_bytes: args.budget_bytes,
-            store_bytes: args.store_bytes,
         },
     );
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();

@@ -1,0 +1,93 @@
+//! From question to text: the genesis model, in two stages on two executors, gives the answers that Hugging Face
+//! transformers gave, word for word.
+
+mod model_files;
+
+use cdi_compute::backend::Backend;
+use cdi_compute::executor::{Executor, Input, Limits, Output, SessionKey, StageId, Want};
+use cdi_model::chat::ChatTemplate;
+use cdi_model::compute::WeightFormat;
+use cdi_model::llama::LogitRows;
+use cdi_model::tokenizer::Tokenizer;
+use cdi_types::sampling::Sampling;
+use model_files::{Model, TOKENIZER};
+use pollster::block_on;
+use serde::Deserialize;
+use serde_json::json;
+
+const MAX_POSITIONS: u32 = 256;
+
+#[derive(Deserialize)]
+struct Evaluation {
+    questions: Vec<Question>,
+}
+
+/// A question and the greedy answer of transformers.
+#[derive(Deserialize)]
+struct Question {
+    question: String,
+    answer: String,
+}
+
+/// A stage on an executor of its own.
+struct Node {
+    executor: Executor<Backend>,
+    stage: StageId,
+}
+
+impl Node {
+    fn new(model: &Model, stage: StageId) -> Self {
+        let limits = Limits { kv_bytes: 1 << 24, sessions: 1 };
+        let mut executor = Executor::new(Backend::cpu(), limits, Box::new(|| 0.0));
+        model.load(&mut executor, stage, WeightFormat::F32);
+        block_on(executor.self_test(stage)).expect("the stage works");
+        Self { executor, stage }
+    }
+
+    fn step(&mut self, start: u32, input: Input<'_>, want: Want) -> Output {
+        let key = SessionKey { session: [1; 16], stage: self.stage };
+        if self.executor.held(key).is_none() {
+            self.executor.open_session(key, MAX_POSITIONS).expect("room");
+        }
+        block_on(self.executor.step(key, start, input, want)).expect("a step")
+    }
+}
+
+fn answer(front: &mut Node, back: &mut Node, prompt: &[u32], end_of_text: &[u32]) -> Vec<u32> {
+    let mut input = prompt.to_vec();
+    let mut ids = Vec::new();
+    let mut start = 0;
+    loop {
+        let Output::Hidden(hidden) = front.step(start, Input::Tokens(&input), Want::Hidden) else {
+            panic!("the first stage gives hidden states")
+        };
+        let want = Want::Tokens(LogitRows::Last, Sampling::GREEDY);
+        let Output::Tokens(chosen) = back.step(start, Input::Hidden(&hidden), want) else {
+            panic!("the last stage gives tokens")
+        };
+        start += u32::try_from(input.len()).expect("a short prompt");
+        if end_of_text.contains(&chosen[0]) {
+            return ids;
+        }
+        ids.extend(&chosen);
+        input = chosen;
+    }
+}
+
+#[test]
+fn answers_are_those_of_transformers() {
+    let model = Model::genesis();
+    let manifest = &model.imported.manifest;
+    let tokenizer = Tokenizer::from_json(TOKENIZER).expect("a tokenizer");
+    let template = ChatTemplate::new(manifest.chat_template.as_deref()).expect("a template");
+    let (mut front, mut back) = (Node::new(&model, model.stage("0-2")), Node::new(&model, model.stage("3-7")));
+    let evaluation: Evaluation =
+        serde_json::from_slice(include_bytes!("../../model/genesis/eval.json")).expect("the evaluation");
+    assert!(evaluation.questions.len() > 100);
+    for Question { question, answer: expected } in evaluation.questions {
+        let prompt = template.render(&[json!({"role": "user", "content": question})], true).expect("a prompt");
+        let prompt = tokenizer.encode(&prompt, false).expect("ids");
+        let ids = answer(&mut front, &mut back, &prompt, &manifest.end_of_text);
+        assert_eq!(tokenizer.decode(&ids).expect("text"), expected, "{question}");
+    }
+}
