@@ -2,7 +2,7 @@
 
 use cdi_model::chat::{ChatError, ChatTemplate, with_special_tokens};
 use cdi_model::tokenizer::{StreamDecoder, Tokenizer};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
 struct Text {
@@ -11,13 +11,20 @@ struct Text {
     decoded: String,
 }
 
+/// In this order, which templates that print a message as JSON show.
+#[derive(Debug, Serialize, Deserialize)]
+struct Message {
+    role: String,
+    content: String,
+}
+
 #[derive(Deserialize)]
 struct Rendering {
     name: String,
     template: String,
     bos_token: String,
     eos_token: String,
-    messages: Vec<serde_json::Value>,
+    messages: Vec<Message>,
     add_generation_prompt: bool,
     /// Nothing where the template refuses.
     rendered: Option<String>,
