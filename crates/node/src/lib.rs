@@ -1,6 +1,26 @@
 //! The engine of a node.
 //!
 //! Whoever drives a node (the page, a command line, a gateway) sends [`view::Command`]s and renders
-//! [`view::Event`]s; nothing else crosses.
+//! [`view::Event`]s; nothing else crosses. Inside, the network ([`cdi_net`]), the pure decisions
+//! ([`cdi_swarm`]) and the compute half ([`compute`]) are wired together by a few tasks:
+//!
+//! | task | file | does |
+//! |---|---|---|
+//! | engine | `engine.rs` | commands, network events, heartbeat |
+//! | answer | `answer.rs` | one question: plans, opens stages, feeds tokens, replaces what is lost |
+//! | stage | `serve.rs` | one stage of a session, for anybody |
+//! | host | `host.rs` | fetching, testing and offering layers |
 
+pub mod compute;
 pub mod view;
+
+mod announce;
+mod answer;
+mod engine;
+mod host;
+mod planner;
+mod serve;
+mod shared;
+mod wire;
+
+pub use engine::{Handle, NodeArgs, start};

@@ -21,7 +21,7 @@ pub struct Advert {
     pub build: String,
     /// What computes.
     pub tier: Tier,
-    /// The shards it serves now.
+    /// The shards it serves, or has claimed and is fetching.
     pub shards: Vec<Shard>,
     /// Further layers of each of its models that it would take on, on request.
     pub spare_layers: u32,
@@ -52,6 +52,8 @@ pub struct Shard {
     pub model: Cid,
     /// The layers. The first layer comes with the embedding, the last with the head.
     pub layers: LayerRange,
+    /// Whether it serves them already; a claim only keeps others from fetching the same layers.
+    pub ready: bool,
     /// Numeric identity of the kernels that run it: equal ids give equal bits.
     pub kernel_id: String,
     /// Measured milliseconds to decode one token through these layers; 0 while unknown.
@@ -67,8 +69,8 @@ impl Advert {
             && self.shards.iter().all(|s| s.kernel_id.len() <= 128 && s.decode_ms.is_finite() && s.decode_ms >= 0.0)
     }
 
-    /// The layers of `model` that the advert offers.
-    pub fn layers_of(&self, model: &Cid) -> impl Iterator<Item = LayerRange> {
-        self.shards.iter().filter(move |s| s.model == *model).map(|s| s.layers)
+    /// The shards of `model`, ready or claimed.
+    pub fn shards_of(&self, model: &Cid) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter(move |s| s.model == *model)
     }
 }

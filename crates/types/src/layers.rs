@@ -80,6 +80,13 @@ impl LayerRange {
     pub fn intersection(self, other: Self) -> Option<Self> {
         Self::new(self.first.max(other.first), self.last.min(other.last)).ok()
     }
+
+    /// The layers in either range, if they are adjacent or overlap.
+    #[must_use]
+    pub fn union(self, other: Self) -> Option<Self> {
+        let joined = self.first <= other.end() && other.first <= self.end();
+        joined.then(|| Self { first: self.first.min(other.first), last: self.last.max(other.last) })
+    }
 }
 
 impl fmt::Display for LayerRange {
@@ -133,6 +140,9 @@ mod tests {
     fn set_operations() {
         assert_eq!(range("0-3").intersection(range("2-7")), Some(range("2-3")));
         assert_eq!(range("0-3").intersection(range("4-7")), None);
+        assert_eq!(range("0-2").union(range("3-5")), Some(range("0-5")));
+        assert_eq!(range("3-5").union(range("0-3")), Some(range("0-5")));
+        assert_eq!(range("0-2").union(range("4-5")), None);
         assert!(range("0-7").covers(range("2-7")));
         assert!(!range("0-6").covers(range("2-7")));
         assert_eq!(LayerRange::whole(8), Some(range("0-7")));

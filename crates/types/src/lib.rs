@@ -11,6 +11,7 @@ pub mod identity;
 pub mod layers;
 pub mod manifest;
 pub mod network;
+pub mod relay;
 pub mod sampling;
 pub mod session;
 

@@ -108,6 +108,20 @@ pub enum Control {
         /// The id.
         id: u32,
     },
+    /// Stage to client: still fetching the layers it was asked to take on.
+    Preparing {
+        /// Bytes present.
+        done_bytes: u64,
+        /// Bytes needed.
+        total_bytes: u64,
+    },
+    /// Client to stage: how far are you? Asked when an answer is late.
+    Query,
+    /// Stage to client: the answer to a [`Control::Query`].
+    Held {
+        /// First position whose keys and values the stage does not hold.
+        have: u32,
+    },
     /// Stage to client: the next stage cannot be reached.
     NextLost {
         /// The attempt in which it was lost.
@@ -117,9 +131,33 @@ pub enum Control {
     Failed {
         /// What went wrong, for people.
         message: String,
+        /// Whether another node may do better (a lost device), or nobody can (malformed input).
+        retriable: bool,
     },
     /// Client to stage: the session is over.
     Close,
+}
+
+/// First message on an activation stream, from a stage to its successor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The session.
+    #[serde(with = "serde_bytes")]
+    pub session: SessionId,
+    /// The sender's attempt; a stream of an older attempt than the receiver's current one is refused.
+    pub attempt: u32,
+    /// First layer of the receiving stage: one node may run several stages of a session.
+    pub layer: u32,
+}
+
+/// The receiver's answer to a [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Welcome {
+    /// Send rows from this position on.
+    Have(u32),
+    /// No such session here, or the attempt is stale.
+    Refused,
 }
 
 /// Why a stage does not take a session.
@@ -391,7 +429,10 @@ mod tests {
             Control::Tokens { attempt: 0, position: 0, ids: vec![1, 2, 3] },
             Control::Token { attempt: 0, position: 9, id: 4 },
             Control::NextLost { attempt: 3 },
-            Control::Failed { message: "no".to_owned() },
+            Control::Preparing { done_bytes: 1, total_bytes: 2 },
+            Control::Query,
+            Control::Held { have: 8 },
+            Control::Failed { message: "no".to_owned(), retriable: true },
             Control::Close,
         ] {
             assert_eq!(Control::decode(&message.encode().expect("encodes")), Ok(message));

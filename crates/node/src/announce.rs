@@ -1,0 +1,99 @@
+//! What this node says about itself, and what it believes of others.
+
+use bytes::Bytes;
+use cdi_platform::time::unix_ms;
+use cdi_swarm::registry::{HEARTBEAT_MS, Observed};
+use cdi_types::advert::{Advert, KIND, Shard, Tier};
+use cdi_types::envelope::{Envelope, EnvelopeError, Statement};
+use cdi_types::{PeerId, cbor};
+
+use crate::shared::{Node, Shared, State};
+
+/// An advert outlives this many missed heartbeats.
+const LIFETIME_MS: u64 = 12 * HEARTBEAT_MS;
+
+/// Why an announcement was not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Disbelief {
+    /// The envelope is not acceptable.
+    #[error(transparent)]
+    Envelope(#[from] EnvelopeError),
+    /// The payload is not an advert.
+    #[error(transparent)]
+    Advert(#[from] cbor::CborError),
+    /// Somebody passes on another node's envelope as its own.
+    #[error("an advert signed by another node")]
+    Sender,
+    /// Out of bounds, or older than what is known.
+    #[error("an advert that is stale or out of bounds")]
+    Stale,
+}
+
+/// Announces this node on gossip, now.
+pub(crate) async fn announce(node: &Node) {
+    let (advert, sequence) = {
+        let mut state = node.state();
+        // Unix time, so that a node that restarts goes on above what others remember.
+        state.sequence = unix_ms().max(state.sequence + 1);
+        (advert(&state), state.sequence)
+    };
+    node.state().registry.observe(node.me, sequence, advert.clone(), node.now_ms());
+    let Ok(payload) = cbor::encode(&advert) else { return };
+    let statement = Statement {
+        network: node.limits.network,
+        kind: KIND.to_owned(),
+        sender: node.limits.keypair.public(),
+        sequence,
+        expires_ms: unix_ms() + LIFETIME_MS,
+        payload,
+    };
+    let bytes = Envelope::sign(&node.limits.keypair, &statement).and_then(|e| e.to_bytes());
+    match bytes {
+        Ok(bytes) => {
+            if let Err(error) = node.net.publish(Bytes::from(bytes)).await {
+                tracing::debug!(%error, "not announced");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "advert not signed"),
+    }
+}
+
+fn advert(state: &State) -> Advert {
+    let hosting = &state.hosting;
+    let shard = |model: &crate::shared::Model| {
+        let layers = hosting.layers.filter(|_| !hosting.paused)?;
+        Some(Shard {
+            model: model.id,
+            layers,
+            ready: hosting.ready,
+            kernel_id: state.kernel_id.clone(),
+            decode_ms: hosting.decode_ms,
+        })
+    };
+    Advert {
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        tier: state.tier.unwrap_or(Tier::None),
+        shards: state.model.as_ref().and_then(shard).into_iter().collect(),
+        spare_layers: hosting.spare(),
+        kv_room: state.kv_room(),
+        upload_bytes_per_s: 0,
+        hidden: state.hidden,
+    }
+}
+
+/// Takes in what `source` announced.
+///
+/// # Errors
+/// [`Disbelief`]; the caller counts it.
+pub(crate) fn believe(node: &Shared, source: PeerId, data: &[u8]) -> Result<Observed, Disbelief> {
+    let statement = Envelope::open(data, node.limits.network, KIND, unix_ms())?;
+    if statement.sender.peer_id() != source {
+        return Err(Disbelief::Sender);
+    }
+    let advert: Advert = cbor::decode(&statement.payload)?;
+    let now_ms = node.now_ms();
+    match node.state().registry.observe(source, statement.sequence, advert, now_ms) {
+        Observed::Ignored => Err(Disbelief::Stale),
+        observed => Ok(observed),
+    }
+}

@@ -1,0 +1,280 @@
+//! Answering: from a conversation to text, over whatever route there is.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use cdi_platform::task::{self, AbortOnDrop};
+use cdi_platform::time::{Instant, Ticker};
+use cdi_swarm::client::{Action, Client, Ended, Spec};
+use cdi_types::session::Control;
+use cdi_types::{LayerRange, PeerId};
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
+
+use crate::compute::ComputeError;
+use crate::planner::{Plan, plan};
+use crate::shared::{Model, Node, Protocol};
+use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
+
+/// How often lateness is looked for.
+const TICK: Duration = Duration::from_millis(250);
+/// Messages that wait for a link; more than the session ever has in flight.
+const OUTGOING: usize = 256;
+/// Messages that wait for the session.
+const INCOMING: usize = 64;
+/// Tokens that wait to become text.
+const TEXT_QUEUE: usize = 1_024;
+
+/// Why there is no answer. The texts say what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum AnswerError {
+    /// Nothing is known of the model.
+    #[error("The model is not loaded yet. Wait until the page is connected, then ask again.")]
+    NoModel,
+    /// There is nothing to answer.
+    #[error("The question is empty.")]
+    Empty,
+    /// More tokens than the model can read.
+    #[error(
+        "This conversation has {tokens} tokens; the model reads at most {context}. Shorten it or start a new chat."
+    )]
+    TooLong {
+        /// Of the conversation.
+        tokens: usize,
+        /// Of the model.
+        context: u32,
+    },
+    /// Parameters out of range.
+    #[error("The sampling parameters are out of range.")]
+    Sampling,
+    /// The compute half failed.
+    #[error("{0}")]
+    Compute(#[from] ComputeError),
+    /// The session failed.
+    #[error("{0}")]
+    Session(String),
+}
+
+/// Answers `ask`; `stop` ends it early.
+pub(crate) async fn answer(node: Node, ask: Ask, stop: oneshot::Receiver<()>) {
+    if let Err(error) = try_answer(&node, ask, stop).await {
+        node.emit(Event::Answer(AnswerEvent::Failed { message: error.to_string() })).await;
+    }
+}
+
+async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> Result<(), AnswerError> {
+    let asked = Instant::now();
+    let model = node.state().model.clone().ok_or(AnswerError::NoModel)?;
+    if ask.messages.last().is_none_or(|m| m.content.trim().is_empty()) || ask.max_tokens == 0 {
+        return Err(AnswerError::Empty);
+    }
+    if !ask.sampling.is_valid() {
+        return Err(AnswerError::Sampling);
+    }
+    let prompt = node.compute.encode(model.id, ask.messages).await?;
+    if prompt.len() >= model.info.context as usize {
+        return Err(AnswerError::TooLong { tokens: prompt.len(), context: model.info.context });
+    }
+    let spec = Spec {
+        session: cdi_platform::random::id16(),
+        model: model.id,
+        layers: LayerRange::whole(model.info.layers).ok_or(AnswerError::NoModel)?,
+        context: model.info.context,
+        prompt,
+        max_tokens: ask.max_tokens,
+        end_of_text: model.info.end_of_text.clone(),
+        sampling: ask.sampling,
+        me: node.me,
+    };
+    let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
+    let (text, ids) = mpsc::channel(TEXT_QUEUE);
+    let (spoken, writer) = speak(node.clone(), model.clone(), ids);
+    let (inputs, mut input_queue) = mpsc::channel(INCOMING);
+    let start = node.now_ms();
+    let (client, first) = Client::start(spec, start);
+    let mut session = Session {
+        node,
+        model,
+        mode: ask.route,
+        client,
+        conns: HashMap::new(),
+        inputs,
+        text,
+        first: None,
+        why: String::new(),
+    };
+    let mut ticker = Ticker::every(TICK);
+    let mut end = session.apply(first).await;
+    while end.is_none() {
+        let now_ms = node.now_ms();
+        let actions = select! {
+            input = input_queue.select_next_some() => match input {
+                (conn, Some(message)) => session.client.message(conn, message, now_ms),
+                (conn, None) => session.client.lost(conn, now_ms),
+            },
+            () = ticker.tick().fuse() => session.client.tick(now_ms),
+            _stopped = (&mut stop).fuse() => {
+                let actions = session.client.stop();
+                session.apply(actions).await;
+                end = Some(Ok(Finish::Stopped));
+                break;
+            }
+        };
+        end = session.apply(actions).await;
+    }
+    let finish = end.unwrap_or(Ok(Finish::Stopped)).map_err(AnswerError::Session)?;
+    let tokens = u32::try_from(session.client.tokens()).unwrap_or(u32::MAX);
+    let (first, failovers) = (session.first, session.client.failovers());
+    let ended = Instant::now();
+    drop(session);
+    // All text is out before the figures are.
+    let _written = spoken.await;
+    drop(writer);
+    let first = first.unwrap_or(ended);
+    let seconds = ended.duration_since(first).as_secs_f64();
+    let after_first = f64::from(tokens.saturating_sub(1));
+    node.emit(Event::Answer(AnswerEvent::Done(AnswerStats {
+        tokens,
+        prompt_tokens,
+        first_token_ms: first.duration_since(asked).as_secs_f64() * 1e3,
+        tokens_per_s: if seconds > 0.0 { after_first / seconds } else { 0.0 },
+        finish,
+        failovers,
+    })))
+    .await;
+    Ok(())
+}
+
+/// Turns tokens into text beside the session, so that the ring never waits for it.
+fn speak(node: Node, model: Model, mut ids: mpsc::Receiver<u32>) -> (oneshot::Receiver<()>, AbortOnDrop) {
+    let (done, spoken) = oneshot::channel();
+    let stream = node.number();
+    let task = task::spawn(async move {
+        let mut tokens = 0;
+        loop {
+            let first = ids.next().await;
+            let last = first.is_none();
+            let mut batch: Vec<u32> = first.into_iter().collect();
+            while let Ok(id) = ids.try_recv() {
+                batch.push(id);
+            }
+            tokens += u32::try_from(batch.len()).unwrap_or(0);
+            match node.compute.decode(model.id, stream, batch, last).await {
+                Ok(text) if !last || !text.is_empty() => {
+                    node.emit(Event::Answer(AnswerEvent::Text { text, tokens })).await;
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "tokens without text"),
+            }
+            if last {
+                // The session may have been dropped.
+                let _gone = done.send(());
+                return;
+            }
+        }
+    });
+    (spoken, task.abort_on_drop())
+}
+
+struct Session<'a> {
+    node: &'a Node,
+    model: Model,
+    mode: crate::view::RouteMode,
+    client: Client,
+    conns: HashMap<u64, Conn>,
+    inputs: mpsc::Sender<(u64, Option<Control>)>,
+    text: mpsc::Sender<u32>,
+    /// When the first token came.
+    first: Option<Instant>,
+    why: String,
+}
+
+/// A control link to a stage.
+struct Conn {
+    outgoing: mpsc::Sender<Control>,
+    /// Ends by itself when `outgoing` is dropped, after what is queued was sent.
+    _task: task::Task,
+}
+
+impl Session<'_> {
+    /// Does what the session asks for; how it ended, once it has.
+    async fn apply(&mut self, actions: Vec<Action>) -> Option<Result<Finish, String>> {
+        let mut todo: std::collections::VecDeque<Action> = actions.into();
+        while let Some(action) = todo.pop_front() {
+            match action {
+                Action::Route(layers) => {
+                    let Plan { route, why } = plan(self.node, &self.model, layers, self.mode, &self.client);
+                    self.why = why;
+                    let more = self.client.routed(route, self.node.now_ms());
+                    more.into_iter().rev().for_each(|a| todo.push_front(a));
+                }
+                Action::Connect { conn, peer } => {
+                    let (outgoing, queue) = mpsc::channel(OUTGOING);
+                    let task = task::spawn(control(self.node.clone(), peer, conn, queue, self.inputs.clone()));
+                    self.conns.insert(conn, Conn { outgoing, _task: task });
+                }
+                Action::Send { conn, message } => {
+                    let sent = self.conns.get_mut(&conn).map(|c| c.outgoing.try_send(message));
+                    if matches!(sent, Some(Err(_))) {
+                        let more = self.client.lost(conn, self.node.now_ms());
+                        todo.extend(more);
+                    }
+                }
+                Action::Disconnect { conn } => {
+                    self.conns.remove(&conn);
+                }
+                Action::RouteChanged => self.show_route().await,
+                Action::Token(id) => {
+                    self.first.get_or_insert_with(Instant::now);
+                    // The writer ends only after this sender.
+                    let _written = self.text.send(id).await;
+                }
+                Action::Finished(Ended::EndOfText) => return Some(Ok(Finish::EndOfText)),
+                Action::Finished(Ended::Length) => return Some(Ok(Finish::Length)),
+                Action::Failed(message) => return Some(Err(message)),
+            }
+        }
+        None
+    }
+
+    async fn show_route(&self) {
+        let stage = |leg: cdi_swarm::route::Leg| StageView {
+            peer: leg.peer,
+            layers: leg.layers,
+            link: self.node.link(&leg.peer).unwrap_or(Link::Relayed),
+        };
+        let stages = self.client.legs().map(stage).collect();
+        self.node.emit(Event::Answer(AnswerEvent::Route { stages, why: self.why.clone() })).await;
+    }
+}
+
+/// Carries control messages to a stage and back until either side ends the link.
+async fn control(
+    node: Node,
+    peer: PeerId,
+    conn: u64,
+    mut outgoing: mpsc::Receiver<Control>,
+    mut inputs: mpsc::Sender<(u64, Option<Control>)>,
+) {
+    if let Ok(mut wire) = node.connect(peer, Protocol::Session).await {
+        loop {
+            select! {
+                message = outgoing.next() => {
+                    let Some(message) = message else { return };
+                    let Ok(bytes) = message.encode() else { break };
+                    if wire.send(bytes).await.is_err() {
+                        break;
+                    }
+                }
+                message = wire.recv().fuse() => {
+                    let Some(Ok(message)) = message.map(|m| Control::decode(&m)) else { break };
+                    if inputs.send((conn, Some(message))).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+    // A session that is over needs no news.
+    let _over = inputs.send((conn, None)).await;
+}

@@ -1,0 +1,11 @@
+//! The compute half of a node: weights, kernels, tokenizer and block store live behind a message port,
+//! in a worker of the page or on a thread of their own.
+
+pub mod protocol;
+
+mod handle;
+mod worker;
+
+pub use handle::{Compute, ComputeError, Loading};
+pub(crate) use handle::{Step, Stepped};
+pub use worker::run;

@@ -1,0 +1,288 @@
+//! The page's handle of the compute half: requests out, replies matched by number.
+
+use std::collections::HashMap;
+
+use cdi_platform::port::{Packet, Port};
+use cdi_platform::task;
+use cdi_types::sampling::Sampling;
+use cdi_types::{Cid, LayerRange, Network};
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
+
+use crate::compute::protocol::{
+    Answer, Ask, Failure, ModelInfo, Reply, Request, StageKey, Started, VERSION, pack, unpack,
+};
+use crate::view::{Message, Progress};
+
+/// Requests that wait to be sent.
+const CALL_QUEUE: usize = 64;
+/// Progress reports that wait for their reader; more are dropped.
+const PROGRESS_QUEUE: usize = 8;
+
+/// Why the compute half did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ComputeError {
+    /// It answered with a failure.
+    #[error("{message}")]
+    Failed {
+        /// What kind.
+        kind: Failure,
+        /// For people.
+        message: String,
+    },
+    /// The worker or thread is gone: nothing can be computed until the page is reloaded.
+    #[error("the compute worker stopped; reload the page")]
+    Gone,
+    /// It answered something that does not belong to the request.
+    #[error("the compute worker gave an answer that does not fit; reload the page")]
+    Mismatch,
+}
+
+impl ComputeError {
+    /// Whether the device was lost: everything must be loaded again after [`Compute::start`].
+    #[must_use]
+    pub const fn is_device_lost(&self) -> bool {
+        matches!(self, Self::Failed { kind: Failure::DeviceLost, .. })
+    }
+}
+
+/// What a load reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loading {
+    /// Whether the store was full and some blocks are kept in memory only.
+    pub kept_in_memory: bool,
+    /// Blocks that arrived wrong and were fetched elsewhere.
+    pub bad_blocks: u64,
+}
+
+/// Computed rows, or the tokens that the last stage chose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stepped {
+    /// Rows of activations.
+    Rows(Vec<u8>),
+    /// `(position, id)`.
+    Tokens(Vec<(u32, u32)>),
+}
+
+/// What to compute.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// The stage.
+    pub(crate) stage: StageKey,
+    /// Position of the first row.
+    pub(crate) start: u32,
+    /// Token ids, at the first stage.
+    pub(crate) tokens: Option<Vec<u32>>,
+    /// Rows, at every other stage.
+    pub(crate) rows: Vec<u8>,
+    /// First position that is sampled, and how, at the last stage.
+    pub(crate) sample: Option<(u32, Sampling)>,
+}
+
+struct Call {
+    ask: Ask,
+    payload: Vec<u8>,
+    done: oneshot::Sender<Result<(Answer, Vec<u8>), ComputeError>>,
+    progress: Option<mpsc::Sender<Progress>>,
+}
+
+/// A cheap handle of the compute half.
+#[derive(Debug, Clone)]
+pub struct Compute(mpsc::Sender<Call>);
+
+impl Compute {
+    /// Talks to the compute half behind `port` until every handle is dropped.
+    #[must_use]
+    pub fn new(port: Port) -> Self {
+        let (calls, queue) = mpsc::channel(CALL_QUEUE);
+        task::spawn(exchange(port, queue));
+        Self(calls)
+    }
+
+    /// Opens the store and chooses a back end; again after the device was lost.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn start(
+        &self,
+        network: Network,
+        gateways: Vec<String>,
+        store_bytes: u64,
+    ) -> Result<Started, ComputeError> {
+        match self.call(Ask::Start { version: VERSION, network, gateways, store_bytes }).await? {
+            Answer::Started(started) => Ok(started),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Reads a model's manifest and tokenizer.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn open_model(&self, model: Cid) -> Result<ModelInfo, ComputeError> {
+        match self.call(Ask::OpenModel { model }).await? {
+            Answer::Model(info) => Ok(info),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Fetches, verifies and loads layers; progress goes to the returned stream meanwhile.
+    pub fn load(
+        &self,
+        model: Cid,
+        layers: LayerRange,
+        pin: bool,
+    ) -> (mpsc::Receiver<Progress>, impl Future<Output = Result<Loading, ComputeError>> + use<>) {
+        let (progress, reports) = mpsc::channel(PROGRESS_QUEUE);
+        let this = self.clone();
+        let done = async move {
+            match this.exchange(Ask::Load { model, layers, pin }, Vec::new(), Some(progress)).await?.0 {
+                Answer::Loaded { kept_in_memory, bad_blocks } => Ok(Loading { kept_in_memory, bad_blocks }),
+                _ => Err(ComputeError::Mismatch),
+            }
+        };
+        (reports, done)
+    }
+
+    /// Checks the loaded layers and returns the milliseconds that one token takes.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn self_test(&self, model: Cid, layers: LayerRange) -> Result<f32, ComputeError> {
+        match self.call(Ask::SelfTest { model, layers }).await? {
+            Answer::Tested { decode_ms } => Ok(decode_ms),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Gives up every loaded layer of the model outside `keep`.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn unload(&self, model: Cid, keep: Option<LayerRange>) -> Result<(), ComputeError> {
+        self.call(Ask::Unload { model, keep }).await.and_then(done)
+    }
+
+    /// Renders and tokenises a conversation.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn encode(&self, model: Cid, messages: Vec<Message>) -> Result<Vec<u32>, ComputeError> {
+        match self.call(Ask::Encode { model, messages }).await? {
+            Answer::Prompt { ids } => Ok(ids),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// The text of further tokens of answer `stream`.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn decode(&self, model: Cid, stream: u64, ids: Vec<u32>, last: bool) -> Result<String, ComputeError> {
+        match self.call(Ask::Decode { model, stream, ids, last }).await? {
+            Answer::Text { text } => Ok(text),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Reserves a KV cache for a stage.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn open_stage(
+        &self,
+        stage: StageKey,
+        model: Cid,
+        layers: LayerRange,
+        positions: u32,
+    ) -> Result<(), ComputeError> {
+        self.call(Ask::OpenStage { stage, model, layers, positions }).await.and_then(done)
+    }
+
+    /// Computes rows.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub(crate) async fn step(&self, step: Step) -> Result<Stepped, ComputeError> {
+        let Step { stage, start, tokens, rows, sample } = step;
+        match self.exchange(Ask::Step { stage, start, tokens, sample }, rows, None).await? {
+            (Answer::Rows, rows) => Ok(Stepped::Rows(rows)),
+            (Answer::Tokens(tokens), _) => Ok(Stepped::Tokens(tokens)),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Frees a stage's cache.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn close_stage(&self, stage: StageKey) -> Result<(), ComputeError> {
+        self.call(Ask::CloseStage { stage }).await.and_then(done)
+    }
+
+    async fn call(&self, ask: Ask) -> Result<Answer, ComputeError> {
+        self.exchange(ask, Vec::new(), None).await.map(|(answer, _)| answer)
+    }
+
+    async fn exchange(
+        &self,
+        ask: Ask,
+        payload: Vec<u8>,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<(Answer, Vec<u8>), ComputeError> {
+        let (done, answer) = oneshot::channel();
+        let call = Call { ask, payload, done, progress };
+        self.0.clone().send(call).await.map_err(|_| ComputeError::Gone)?;
+        match answer.await.map_err(|_| ComputeError::Gone)?? {
+            (Answer::Failed { kind, message }, _) => Err(ComputeError::Failed { kind, message }),
+            answer => Ok(answer),
+        }
+    }
+}
+
+fn done(answer: Answer) -> Result<(), ComputeError> {
+    if answer == Answer::Done { Ok(()) } else { Err(ComputeError::Mismatch) }
+}
+
+/// Moves requests out and replies in. When the port closes, dropping the pending calls tells their callers.
+async fn exchange(mut port: Port, mut queue: mpsc::Receiver<Call>) {
+    let mut pending: HashMap<u64, Call> = HashMap::new();
+    let mut next_id = 1;
+    loop {
+        select! {
+            call = queue.next() => {
+                let Some(mut call) = call else { return };
+                let request = Request { id: next_id, ask: call.ask.clone() };
+                let sent = pack(&request, std::mem::take(&mut call.payload)).map(|packet| port.send(packet));
+                if !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+                pending.insert(next_id, call);
+                next_id += 1;
+            }
+            packet = port.recv().fuse() => {
+                let Some(packet) = packet else { return };
+                settle(&mut pending, packet);
+            }
+        }
+    }
+}
+
+fn settle(pending: &mut HashMap<u64, Call>, packet: Packet) {
+    let reply: Reply = match unpack(&packet) {
+        Ok(reply) => reply,
+        Err(error) => return tracing::warn!(%error, "reply dropped"),
+    };
+    if let Answer::Progress { done_bytes, fetched_bytes, total_bytes } = reply.answer {
+        let report = Progress { done_bytes, fetched_bytes, total_bytes, bytes_per_s: 0.0 };
+        if let Some(progress) = pending.get_mut(&reply.id).and_then(|call| call.progress.as_mut()) {
+            // A reader that is behind gets the next one.
+            let _full = progress.try_send(report);
+        }
+        return;
+    }
+    if let Some(call) = pending.remove(&reply.id) {
+        // Whoever asked may have gone.
+        let _gone = call.done.send(Ok((reply.answer, packet.payload)));
+    }
+}

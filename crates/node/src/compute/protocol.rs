@@ -1,0 +1,261 @@
+//! What the two halves of a node say to each other. One version, one enum a direction.
+//!
+//! A message is a [`Packet`]: a DAG-CBOR header and, for activations, the rows as they are, so that they
+//! cross as a transferred buffer and are never re-encoded. Both halves come from one build; the version
+//! only catches a page that runs beside a stale cached worker.
+
+use cdi_platform::port::Packet;
+use cdi_types::advert::Tier;
+use cdi_types::sampling::Sampling;
+use cdi_types::session::SessionId;
+use cdi_types::{Cid, LayerRange, Network};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::view::Message;
+
+/// Version of these messages.
+pub const VERSION: u32 = 1;
+
+/// Names a stage of a session within a node: one node may run several of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StageKey {
+    /// The session.
+    #[serde(with = "serde_bytes")]
+    pub session: SessionId,
+    /// Its first layer.
+    pub layer: u32,
+}
+
+/// A request with the number that its replies carry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Unique within the port.
+    pub id: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// A reply to the request of the same number.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The request's number.
+    pub id: u64,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What the page asks of the compute half.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// Open the store and choose a back end. First of all; answered by [`Answer::Started`].
+    Start {
+        /// [`VERSION`].
+        version: u32,
+        /// Network whose store to open.
+        network: Network,
+        /// HTTP gateways that serve blocks, most preferred first.
+        gateways: Vec<String>,
+        /// Most bytes of the block store.
+        store_bytes: u64,
+    },
+    /// Read a model's manifest and tokenizer. Answered by [`Answer::Model`].
+    OpenModel {
+        /// CID of its manifest.
+        model: Cid,
+    },
+    /// Fetch, verify and load layers, keeping what is loaded. Answered by any number of
+    /// [`Answer::Progress`] and one [`Answer::Loaded`].
+    Load {
+        /// CID of the manifest.
+        model: Cid,
+        /// The layers.
+        layers: LayerRange,
+        /// Whether their blocks are pinned: the user chose to host them.
+        pin: bool,
+    },
+    /// Compare the kernels' results over the loaded layers with known properties. Answered by
+    /// [`Answer::Tested`].
+    SelfTest {
+        /// CID of the manifest.
+        model: Cid,
+        /// The layers.
+        layers: LayerRange,
+    },
+    /// Give up every loaded layer of the model outside `keep`.
+    Unload {
+        /// CID of the manifest.
+        model: Cid,
+        /// What stays.
+        keep: Option<LayerRange>,
+    },
+    /// Render and tokenise a conversation. Answered by [`Answer::Prompt`].
+    Encode {
+        /// CID of the manifest.
+        model: Cid,
+        /// The conversation.
+        messages: Vec<Message>,
+    },
+    /// The text of further tokens of an answer. Answered by [`Answer::Text`].
+    Decode {
+        /// CID of the manifest.
+        model: Cid,
+        /// The answer: half a character waits for the next call with the same number.
+        stream: u64,
+        /// The tokens.
+        ids: Vec<u32>,
+        /// Whether these are the last.
+        last: bool,
+    },
+    /// Reserve a KV cache for a stage. Answered by [`Answer::Done`].
+    OpenStage {
+        /// The stage.
+        stage: StageKey,
+        /// CID of the manifest.
+        model: Cid,
+        /// Its layers, loaded before.
+        layers: LayerRange,
+        /// Positions to reserve.
+        positions: u32,
+    },
+    /// Compute rows. The input is `tokens` or, without them, the payload. Answered by [`Answer::Rows`] or
+    /// [`Answer::Tokens`].
+    Step {
+        /// The stage.
+        stage: StageKey,
+        /// Position of the first row.
+        start: u32,
+        /// Token ids, at the first stage.
+        tokens: Option<Vec<u32>>,
+        /// At the last stage: first position that is sampled, and how.
+        sample: Option<(u32, Sampling)>,
+    },
+    /// Free a stage's cache.
+    CloseStage {
+        /// The stage.
+        stage: StageKey,
+    },
+}
+
+/// What the compute half answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To [`Ask::Start`].
+    Started(Started),
+    /// To [`Ask::OpenModel`].
+    Model(ModelInfo),
+    /// While loading.
+    Progress {
+        /// Bytes present, from the store or fetched.
+        done_bytes: u64,
+        /// Of these, bytes that came over the network.
+        fetched_bytes: u64,
+        /// Bytes needed.
+        total_bytes: u64,
+    },
+    /// To [`Ask::Load`].
+    Loaded {
+        /// Whether the store was full and some blocks are kept in memory only.
+        kept_in_memory: bool,
+        /// Blocks that arrived wrong and were fetched elsewhere.
+        bad_blocks: u64,
+    },
+    /// To [`Ask::SelfTest`].
+    Tested {
+        /// Milliseconds of one token through the layers.
+        decode_ms: f32,
+    },
+    /// To [`Ask::Encode`].
+    Prompt {
+        /// Token ids.
+        ids: Vec<u32>,
+    },
+    /// To [`Ask::Decode`].
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// To [`Ask::Step`] of a stage with a successor: the rows are the payload.
+    Rows,
+    /// To [`Ask::Step`] of the last stage: `(position, id)` of every sampled row.
+    Tokens(Vec<(u32, u32)>),
+    /// It is done.
+    Done,
+    /// It failed.
+    Failed {
+        /// What kind of failure.
+        kind: Failure,
+        /// For people.
+        message: String,
+    },
+}
+
+/// What computes, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Started {
+    /// The chosen back end.
+    pub tier: Tier,
+    /// Why, with the figures, in one sentence.
+    pub reason: String,
+    /// Its kernels.
+    pub kernel_id: String,
+    /// Whether the store outlives the tab.
+    pub lasting: bool,
+}
+
+/// What the page needs to know of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Its name.
+    pub name: String,
+    /// Number of layers.
+    pub layers: u32,
+    /// Bytes of a row of activations.
+    pub hidden_bytes: u32,
+    /// Most positions of a sequence.
+    pub context: u32,
+    /// Ids that end an answer.
+    pub end_of_text: Vec<u32>,
+    /// Bytes of all weights.
+    pub weight_bytes: u64,
+}
+
+/// Kinds of failure that the page treats differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// The request was wrong: nobody could do it.
+    Invalid,
+    /// No room for it here.
+    Full,
+    /// The device was lost. The compute half goes on on the CPU; everything loaded must be loaded again.
+    DeviceLost,
+    /// Blocks could not be fetched.
+    Unavailable,
+    /// Anything else.
+    Other,
+}
+
+/// A message that cannot be read: the halves come from different builds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the page and its worker come from different builds: {0}")]
+pub struct ProtocolError(String);
+
+/// Packs a header and a payload.
+///
+/// # Errors
+/// [`ProtocolError`] when the header cannot be encoded.
+pub fn pack<T: Serialize>(header: &T, payload: Vec<u8>) -> Result<Packet, ProtocolError> {
+    let header = serde_ipld_dagcbor::to_vec(header).map_err(|e| ProtocolError(e.to_string()))?;
+    Ok(Packet { header, payload })
+}
+
+/// Unpacks a header.
+///
+/// # Errors
+/// [`ProtocolError`] when it is not a `T`.
+pub fn unpack<T: DeserializeOwned>(packet: &Packet) -> Result<T, ProtocolError> {
+    serde_ipld_dagcbor::from_slice(&packet.header).map_err(|e| ProtocolError(e.to_string()))
+}

@@ -1,0 +1,3 @@
+//! x
+/// x
+pub async fn run(_port: cdi_platform::port::Port) {}

@@ -1,0 +1,226 @@
+//! What this node holds: hosting on the user's wish, and taking on layers for a session that needs them.
+
+use cdi_platform::time::Instant;
+use cdi_swarm::placement;
+use cdi_types::LayerRange;
+use futures::StreamExt as _;
+
+use crate::announce::announce;
+use crate::compute::{ComputeError, Loading};
+use crate::shared::{Hosting, Model, Node};
+use crate::view::{ComputeView, Event, HostLayers, HostingState, HostingView, Progress};
+
+/// Why layers are not held.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HostError {
+    /// The model is not known yet.
+    #[error("the model is not known yet; wait for the relay")]
+    NoModel,
+    /// Not even one layer fits the budget.
+    #[error("not one layer fits the memory budget of this tab")]
+    NoRoom,
+    /// Somebody else's session asks for more than this node would take on.
+    #[error("no room for further layers")]
+    NotSpare,
+    /// Fetching, loading or testing failed.
+    #[error(transparent)]
+    Compute(#[from] ComputeError),
+}
+
+/// Hosts layers, as the user wishes; `resume` is the range of an earlier visit.
+pub(crate) async fn host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) {
+    if let Err(error) = try_host(node, wish, resume).await {
+        tracing::warn!(%error, "not hosting");
+        node.state().hosting = Hosting::default();
+        announce(node).await;
+        let message = Some(format!("Hosting failed: {error}. Press the button to try again."));
+        node.emit(Event::Hosting(HostingView { state: HostingState::Error, message, ..HostingView::default() })).await;
+    }
+}
+
+async fn try_host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) -> Result<(), HostError> {
+    let model = node.state().model.clone().ok_or(HostError::NoModel)?;
+    let info = &model.info;
+    let fits = u32::try_from(node.limits.budget_bytes / info.weight_bytes.div_ceil(u64::from(info.layers)).max(1));
+    let fits = fits.unwrap_or(u32::MAX).min(info.layers);
+    let count = match wish {
+        HostLayers::Auto => placement::default_layers(info.layers, info.weight_bytes, node.limits.budget_bytes),
+        HostLayers::Exactly(layers) => layers.min(fits),
+    };
+    let layers = {
+        let state = node.state();
+        let whole = LayerRange::whole(info.layers).ok_or(HostError::NoModel)?;
+        let resumed = resume.filter(|r| whole.covers(*r) && r.count() <= fits);
+        let neediest = || placement::neediest(&state.registry.coverage(&model.id, info.layers, true), count);
+        resumed.or_else(neediest).ok_or(HostError::NoRoom)?
+    };
+    let claim = Hosting { wish: Some(wish), layers: Some(layers), fits, ..Hosting::default() };
+    node.state().hosting = claim;
+    show(node, HostingState::Fetching, Some(Progress::default()), None).await;
+    announce(node).await;
+    let loading = load(node, &model, layers, true, true).await?;
+    show(node, HostingState::Testing, None, None).await;
+    let decode_ms = node.compute.self_test(model.id, layers).await?;
+    {
+        let mut state = node.state();
+        if state.hosting.layers.is_none() {
+            // Stopped meanwhile.
+            return Ok(());
+        }
+        state.hosting.ready = true;
+        state.hosting.decode_ms = decode_ms;
+    }
+    show(node, HostingState::Hosting, None, remark(loading)).await;
+    announce(node).await;
+    node.remember_hosting().await;
+    Ok(())
+}
+
+fn remark(loading: Loading) -> Option<String> {
+    loading.kept_in_memory.then(|| {
+        "The browser's storage is full: some layers are kept in memory and fetched again after a reload.".to_owned()
+    })
+}
+
+/// Makes sure that `layers` are loaded, for this node's own session or, within what the user allows, for
+/// somebody else's.
+pub(crate) async fn ensure(node: Node, layers: LayerRange, own: bool) -> Result<(), HostError> {
+    let model = node.state().model.clone().ok_or(HostError::NoModel)?;
+    let served = {
+        let state = node.state();
+        state.hosting.ready && state.hosting.layers.is_some_and(|held| held.covers(layers))
+    };
+    if served {
+        return Ok(());
+    }
+    if own {
+        load(&node, &model, layers, false, false).await?;
+        return Ok(());
+    }
+    let grown = {
+        let mut state = node.state();
+        let hosting = &mut state.hosting;
+        let held = hosting.layers.filter(|_| hosting.ready).ok_or(HostError::NotSpare)?;
+        let union = held.union(layers).ok_or(HostError::NotSpare)?;
+        if union.count() - held.count() > hosting.spare() {
+            return Err(HostError::NotSpare);
+        }
+        hosting.layers = Some(union);
+        (held, union)
+    };
+    show(&node, HostingState::Hosting, None, None).await;
+    let loaded = load(&node, &model, layers, true, false).await;
+    if loaded.is_err() {
+        let mut state = node.state();
+        if state.hosting.layers == Some(grown.1) {
+            state.hosting.layers = Some(grown.0);
+        }
+    }
+    show(&node, HostingState::Hosting, None, None).await;
+    announce(&node).await;
+    node.remember_hosting().await;
+    loaded?;
+    Ok(())
+}
+
+/// Gives up what is hosted.
+pub(crate) async fn stop(node: &Node) {
+    node.state().hosting = Hosting::default();
+    show(node, HostingState::Off, None, None).await;
+    announce(node).await;
+    node.remember_hosting().await;
+    let model = node.state().model.clone();
+    if let Some(model) = model
+        && let Err(error) = node.compute.unload(model.id, None).await
+    {
+        tracing::warn!(%error, "layers not unloaded");
+    }
+}
+
+/// Serves nobody new, or serves again.
+pub(crate) async fn pause(node: &Node, paused: bool) {
+    node.state().hosting.paused = paused;
+    let state = if paused { HostingState::Paused } else { HostingState::Hosting };
+    show(node, state, None, None).await;
+    announce(node).await;
+}
+
+/// The GPU is gone: starts the compute half again, on what is left, and loads what was held.
+pub(crate) fn device_lost(node: &Node) {
+    if std::mem::replace(&mut node.state().recovering, true) {
+        return;
+    }
+    let node = node.clone();
+    cdi_platform::task::spawn(async move {
+        let before = {
+            let mut state = node.state();
+            state.hosting.ready = false;
+            (state.hosting.wish, state.hosting.layers)
+        };
+        announce(&node).await;
+        match start_compute(&node).await {
+            Ok(()) => {
+                node.emit(Event::Notice("The GPU was lost; this tab goes on with the CPU.".to_owned())).await;
+                if let (Some(wish), layers) = before {
+                    host(&node, wish, layers).await;
+                }
+            }
+            Err(error) => node.emit(Event::Error(error.to_string())).await,
+        }
+        node.state().recovering = false;
+    });
+}
+
+/// Starts the compute half and shows what it chose.
+pub(crate) async fn start_compute(node: &Node) -> Result<(), ComputeError> {
+    let started =
+        node.compute.start(node.limits.network, node.limits.gateways.clone(), node.limits.store_bytes).await?;
+    {
+        let mut state = node.state();
+        state.tier = Some(started.tier);
+        state.kernel_id.clone_from(&started.kernel_id);
+    }
+    let view = ComputeView { tier: started.tier, reason: started.reason, kernel_id: started.kernel_id };
+    node.emit(Event::Compute(view)).await;
+    if !started.lasting {
+        let text = "This browser keeps nothing on disk: layers are fetched again after a reload.";
+        node.emit(Event::Notice(text.to_owned())).await;
+    }
+    Ok(())
+}
+
+/// Fetches and loads, showing progress when it is the user who waits for it.
+async fn load(node: &Node, model: &Model, layers: LayerRange, pin: bool, shown: bool) -> Result<Loading, ComputeError> {
+    let _one_at_a_time = node.loading.lock().await;
+    let (mut reports, done) = node.compute.load(model.id, layers, pin);
+    let started = Instant::now();
+    let watch = async {
+        while let Some(mut progress) = reports.next().await {
+            let seconds = started.elapsed().as_secs_f64().max(1e-3);
+            #[allow(clippy::cast_precision_loss, reason = "a speed for display")]
+            let fetched = progress.fetched_bytes as f64;
+            progress.bytes_per_s = fetched / seconds;
+            node.state().progress = Some(progress);
+            if shown {
+                show(node, HostingState::Fetching, Some(progress), None).await;
+            }
+        }
+    };
+    let (loading, ()) = futures::join!(done, watch);
+    let loading = loading?;
+    if loading.bad_blocks > 0 {
+        let text = format!("{} blocks arrived damaged and were fetched again elsewhere.", loading.bad_blocks);
+        node.emit(Event::Notice(text)).await;
+    }
+    Ok(loading)
+}
+
+async fn show(node: &Node, state: HostingState, progress: Option<Progress>, message: Option<String>) {
+    let view = {
+        let mut known = node.state();
+        let progress = progress.or(known.progress.take().filter(|_| state != HostingState::Off));
+        known.progress = progress;
+        HostingView { state, layers: known.hosting.layers, progress, message }
+    };
+    node.emit(Event::Hosting(view)).await;
+}

@@ -1,0 +1,246 @@
+//! What all tasks of a node share: its handles, and what it knows of the swarm.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cdi_net::{LinkKind, Net};
+use cdi_platform::time::Instant;
+use cdi_swarm::registry::Registry;
+use cdi_types::advert::Tier;
+use cdi_types::session::{FRAME_HEADER_BYTES, MAX_CONTROL_BYTES, MAX_FRAME_PAYLOAD_BYTES};
+use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
+use futures::SinkExt as _;
+use futures::channel::mpsc;
+
+use crate::compute::Compute;
+use crate::compute::protocol::{ModelInfo, StageKey};
+use crate::engine::{Hosted, Settings};
+use crate::serve;
+use crate::view::{Event, HostLayers, Link, Progress};
+use crate::wire::{Lost, Wire};
+
+/// What a libp2p stream is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// Control messages between a client and a stage.
+    Session,
+    /// Rows from a stage to its successor.
+    Activations,
+}
+
+impl Protocol {
+    /// Its name on a network.
+    pub(crate) fn name(self, network: Network) -> String {
+        network.protocol(match self {
+            Self::Session => "session",
+            Self::Activations => "activations",
+        })
+    }
+
+    /// Largest message in bytes.
+    pub(crate) const fn limit(self) -> usize {
+        match self {
+            Self::Session => MAX_CONTROL_BYTES,
+            Self::Activations => FRAME_HEADER_BYTES + MAX_FRAME_PAYLOAD_BYTES,
+        }
+    }
+}
+
+/// The handle that every task holds.
+pub(crate) type Node = Arc<Shared>;
+
+/// See [`Node`].
+pub(crate) struct Shared {
+    pub(crate) me: PeerId,
+    pub(crate) net: Net,
+    pub(crate) compute: Compute,
+    pub(crate) settings: Settings,
+    pub(crate) limits: Limits,
+    /// Held while layers are fetched and loaded: one load at a time.
+    pub(crate) loading: futures::lock::Mutex<()>,
+    events: mpsc::Sender<Event>,
+    state: Mutex<State>,
+    next_number: AtomicU64,
+    started: Instant,
+}
+
+/// What the node was started with.
+pub(crate) struct Limits {
+    pub(crate) network: Network,
+    pub(crate) keypair: Keypair,
+    pub(crate) gateways: Vec<String>,
+    pub(crate) budget_bytes: u64,
+    pub(crate) store_bytes: u64,
+}
+
+/// What the node knows. Locked for moments only, never across a wait.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) registry: Registry,
+    pub(crate) links: BTreeMap<PeerId, LinkState>,
+    pub(crate) model: Option<Model>,
+    pub(crate) tier: Option<Tier>,
+    pub(crate) kernel_id: String,
+    pub(crate) hosting: Hosting,
+    pub(crate) hidden: bool,
+    /// Sequence number of the last advert.
+    pub(crate) sequence: u64,
+    /// Announcements of others that were malformed, forged or stale.
+    pub(crate) disbelieved: u64,
+    /// Progress of the last load.
+    pub(crate) progress: Option<Progress>,
+    /// Whether a lost device is being replaced.
+    pub(crate) recovering: bool,
+    /// Running stages, and where their input goes.
+    pub(crate) stages: HashMap<StageKey, mpsc::Sender<serve::Input>>,
+}
+
+/// How a peer is reached.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LinkState {
+    pub(crate) kind: LinkKind,
+    pub(crate) rtt_ms: Option<f32>,
+}
+
+/// The model that the swarm runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Model {
+    pub(crate) id: Cid,
+    pub(crate) info: ModelInfo,
+}
+
+/// What this node gives to the swarm.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Hosting {
+    /// How much the user allows; `None` while not hosting.
+    pub(crate) wish: Option<HostLayers>,
+    /// The layers held, or claimed while they are fetched.
+    pub(crate) layers: Option<LayerRange>,
+    /// Whether they are served.
+    pub(crate) ready: bool,
+    /// Serves nobody new.
+    pub(crate) paused: bool,
+    /// Milliseconds of one token through them, measured.
+    pub(crate) decode_ms: f32,
+    /// Most layers that fit the memory budget.
+    pub(crate) fits: u32,
+}
+
+impl State {
+    /// Positions of KV cache that this node can still give to sessions.
+    pub(crate) fn kv_room(&self) -> u32 {
+        let stages = u32::try_from(serve::MAX_STAGES.saturating_sub(self.stages.len())).unwrap_or(u32::MAX);
+        stages.saturating_mul(self.model.as_ref().map_or(0, |m| m.info.context))
+    }
+
+    /// Measured milliseconds of one layer and one token in this node.
+    pub(crate) fn local_layer_ms(&self) -> Option<f64> {
+        let layers = self.hosting.layers.filter(|_| self.hosting.ready && self.hosting.decode_ms > 0.0)?;
+        Some(f64::from(self.hosting.decode_ms) / f64::from(layers.count()))
+    }
+}
+
+impl Hosting {
+    /// How many further layers this node would take on for a session that would otherwise die.
+    pub(crate) fn spare(&self) -> u32 {
+        let held = self.layers.map_or(0, LayerRange::count);
+        let most = match self.wish {
+            Some(HostLayers::Auto) => self.fits,
+            Some(HostLayers::Exactly(layers)) => layers.min(self.fits),
+            None => 0,
+        };
+        if self.ready && !self.paused { most.saturating_sub(held) } else { 0 }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        me: PeerId,
+        net: Net,
+        compute: Compute,
+        events: mpsc::Sender<Event>,
+        settings: Settings,
+        limits: Limits,
+    ) -> Node {
+        Arc::new(Self {
+            me,
+            net,
+            compute,
+            settings,
+            limits,
+            loading: futures::lock::Mutex::new(()),
+            events,
+            state: Mutex::default(),
+            next_number: AtomicU64::new(1),
+            started: Instant::now(),
+        })
+    }
+
+    /// Milliseconds on a clock that never goes back.
+    pub(crate) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Keeps what is hosted now for the next visit of this tab.
+    pub(crate) async fn remember_hosting(&self) {
+        let hosted = {
+            let state = self.state();
+            let at_most = match state.hosting.wish {
+                Some(HostLayers::Exactly(layers)) => Some(layers),
+                _ => None,
+            };
+            state.hosting.layers.filter(|_| state.hosting.ready).map(|layers| Hosted { layers, at_most })
+        };
+        self.settings.set_hosting(hosted).await;
+    }
+
+    /// The state, for a moment.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that is used once.
+    pub(crate) fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the user; waits while the user's queue is full, so that nothing is lost.
+    pub(crate) async fn emit(&self, event: Event) {
+        // Without a reader there is nobody to tell.
+        let _gone = self.events.clone().send(event).await;
+    }
+
+    /// A link to a node, which may be this one.
+    pub(crate) async fn connect(self: &Arc<Self>, peer: PeerId, protocol: Protocol) -> Result<Wire, Lost> {
+        if peer == self.me {
+            let (here, there) = Wire::pair();
+            serve::accept(self.clone(), peer, protocol, there);
+            return Ok(here);
+        }
+        let opened = self.net.open_stream(peer, &protocol.name(self.limits.network)).await;
+        match opened {
+            Ok(stream) => Ok(Wire::over(stream, protocol.limit())),
+            Err(error) => {
+                tracing::info!(%peer, %error, "no stream");
+                Err(Lost)
+            }
+        }
+    }
+
+    /// How `peer` is reached.
+    pub(crate) fn link(&self, peer: &PeerId) -> Option<Link> {
+        if *peer == self.me {
+            return Some(Link::Local);
+        }
+        self.state().links.get(peer).map(|l| link_view(l.kind))
+    }
+}
+
+/// The user's word for a kind of link.
+pub(crate) const fn link_view(kind: LinkKind) -> Link {
+    match kind {
+        LinkKind::Direct => Link::Direct,
+        LinkKind::Relayed => Link::Relayed,
+    }
+}

@@ -1,0 +1,94 @@
+//! Messages to and from another node, or from this node to itself.
+//!
+//! A node runs stages for its own questions exactly as it runs them for others: the only difference is
+//! that the messages never leave the process.
+
+use cdi_net::NetStream;
+use cdi_net::framed::{read_message, write_message};
+use cdi_platform::task::{self, AbortOnDrop};
+use futures::channel::mpsc;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
+
+/// Messages that wait in each direction; a sender that is further ahead waits.
+const QUEUE: usize = 32;
+
+/// A two-way link of whole messages.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    sender: mpsc::Sender<Vec<u8>>,
+    receiver: mpsc::Receiver<Vec<u8>>,
+    _reader: Option<AbortOnDrop>,
+}
+
+/// The link is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the link is gone")]
+pub(crate) struct Lost;
+
+impl Wire {
+    /// Both ends of a link within this node.
+    pub(crate) fn pair() -> (Self, Self) {
+        let (a, to_a) = mpsc::channel(QUEUE);
+        let (b, to_b) = mpsc::channel(QUEUE);
+        (Self { sender: a, receiver: to_b, _reader: None }, Self { sender: b, receiver: to_a, _reader: None })
+    }
+
+    /// A link over a stream; messages above `limit` bytes end it.
+    pub(crate) fn over(stream: NetStream, limit: usize) -> Self {
+        let (mut reader, mut writer) = stream.split();
+        let (sender, mut outgoing) = mpsc::channel::<Vec<u8>>(QUEUE);
+        let (mut incoming, receiver) = mpsc::channel(QUEUE);
+        task::spawn(async move {
+            while let Some(message) = outgoing.next().await {
+                if write_message(&mut writer, &message, limit).await.is_err() {
+                    return;
+                }
+            }
+            // The other side notices the end of the stream; nobody is left here to be told of a failure.
+            let _closed = writer.close().await;
+        });
+        let reader = task::spawn(async move {
+            loop {
+                match read_message(&mut reader, limit).await {
+                    Ok(Some(message)) => {
+                        if incoming.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                    Ok(None) => return,
+                    Err(error) => return tracing::debug!(%error, "link ended"),
+                }
+            }
+        });
+        Self { sender, receiver, _reader: Some(reader.abort_on_drop()) }
+    }
+
+    /// Sends a message; waits while the queue is full.
+    pub(crate) async fn send(&mut self, message: Vec<u8>) -> Result<(), Lost> {
+        self.sender.send(message).await.map_err(|_| Lost)
+    }
+
+    /// The next message; `None` when the link is gone. Dropping the future loses nothing.
+    pub(crate) async fn recv(&mut self) -> Option<Vec<u8>> {
+        self.receiver.next().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_local_link_delivers_and_ends() {
+        block_on(async {
+            let (mut a, mut b) = Wire::pair();
+            assert_eq!(a.send(b"hello".to_vec()).await, Ok(()));
+            assert_eq!(b.recv().await, Some(b"hello".to_vec()));
+            drop(a);
+            assert_eq!(b.recv().await, None);
+            assert_eq!(b.send(vec![]).await, Err(Lost));
+        });
+    }
+}

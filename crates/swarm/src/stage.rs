@@ -1,0 +1,445 @@
+//! One stage of a session, at the node that computes it.
+//!
+//! The machine decides what to compute, what to send on, and what to tell the client; its owner moves the
+//! bytes and runs the kernels. It keeps every row that it sent, so that a replacement of its successor can
+//! be brought up to date: the replay is the failover (DESIGN §4, *Session*).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use cdi_types::session::{Control, Frame, Hello, Open, Refusal, Transcript, Welcome};
+
+/// Most rows that are computed, and sent, at once: a long prompt flows through the stages in pieces.
+pub const CHUNK_ROWS: u32 = 64;
+
+/// What a stage computes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// Position of the first row.
+    pub start: u32,
+    /// The rows.
+    pub input: WorkInput,
+    /// At the last stage: first position whose row is sampled. Other stages return rows.
+    pub sample_from: Option<u32>,
+}
+
+/// Rows to compute on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkInput {
+    /// Token ids, at the first stage.
+    Tokens(Vec<u32>),
+    /// Rows of the previous stage, as they came.
+    Rows(Vec<u8>),
+}
+
+/// What the kernels returned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// A row of activations for each row of input.
+    Rows(Vec<u8>),
+    /// The token chosen after each sampled row: `(position, id)`.
+    Tokens(Vec<(u32, u32)>),
+}
+
+/// What the owner has to do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Tell the client.
+    Reply(Control),
+    /// Run the kernels and return the result by [`Stage::computed`].
+    Compute(Work),
+    /// Open an activation stream to `peer` (libp2p bytes) in place of any earlier one, and return its
+    /// answer by [`Stage::next_welcome`] or its loss by [`Stage::next_lost`].
+    ConnectNext {
+        /// Whom to.
+        peer: Vec<u8>,
+        /// First message.
+        hello: Hello,
+    },
+    /// Send on the activation stream.
+    SendNext(Frame),
+    /// The session is over here; free everything.
+    End,
+}
+
+/// Where this stage's rows go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Next {
+    /// Nowhere: this is the last stage, tokens go to the client.
+    Client,
+    /// Not connected; connected when there is something to send.
+    Idle,
+    /// Waiting for the successor's welcome to a stream of this attempt.
+    Connecting { attempt: u32 },
+    /// Connected; rows before `sent` are there. The stream keeps its attempt through route changes elsewhere.
+    Ready { attempt: u32, sent: u32, transcript: Transcript },
+    /// Lost; the client was told and decides.
+    Lost,
+}
+
+/// A stage of a session.
+#[derive(Debug)]
+pub struct Stage {
+    open: Open,
+    hidden_bytes: usize,
+    /// Positions whose keys and values are computed.
+    held: u32,
+    /// Positions that were taken in: held, being computed or queued.
+    accepted: u32,
+    queue: VecDeque<(u32, WorkInput)>,
+    /// Rows of the piece being computed.
+    computing: Option<u32>,
+    inbound: Option<(u32, Transcript)>,
+    /// Every row sent so far, from position 0.
+    log: Vec<u8>,
+    next: Next,
+    /// Tokens sampled so far, by position.
+    sampled: BTreeMap<u32, u32>,
+}
+
+impl Stage {
+    /// A stage for `open`, of a model whose rows are `hidden_bytes` long. `max_positions` is what this node
+    /// grants at most.
+    ///
+    /// # Errors
+    /// The refusal to send when the request is out of bounds.
+    pub fn new(open: Open, hidden_bytes: usize, max_positions: u32) -> Result<Self, Refusal> {
+        let bad = |what: &str| Err(Refusal::Invalid(what.to_owned()));
+        if open.prompt_len == 0 || open.max_positions == 0 || open.prompt_len > open.max_positions {
+            return bad("prompt and reservation must hold at least one position");
+        }
+        if open.max_positions > max_positions {
+            return bad("more positions than the model's context");
+        }
+        if !open.sampling.is_valid() {
+            return bad("sampling parameters out of range");
+        }
+        let next = if open.next.is_some() { Next::Idle } else { Next::Client };
+        Ok(Self {
+            open,
+            hidden_bytes,
+            held: 0,
+            accepted: 0,
+            queue: VecDeque::new(),
+            computing: None,
+            inbound: None,
+            log: Vec::new(),
+            next,
+            sampled: BTreeMap::new(),
+        })
+    }
+
+    /// The request that it serves.
+    #[must_use]
+    pub const fn open(&self) -> &Open {
+        &self.open
+    }
+
+    /// First position that it does not hold.
+    #[must_use]
+    pub const fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// The answer to the request that created the stage.
+    #[must_use]
+    pub fn granted(&self, kernel_id: &str) -> Control {
+        Control::Granted { attempt: self.open.attempt, have: self.accepted, kernel_id: kernel_id.to_owned() }
+    }
+
+    /// The client changed the route around this stage.
+    pub fn reopen(&mut self, open: Open, kernel_id: &str) -> Vec<Action> {
+        let same_part = open.model == self.open.model
+            && open.layers == self.open.layers
+            && open.max_positions == self.open.max_positions
+            && open.prompt_len == self.open.prompt_len
+            && open.next.is_some() == self.open.next.is_some();
+        if !same_part || open.attempt <= self.open.attempt {
+            return fail("a route change must keep the stage's part and raise the attempt", false);
+        }
+        if self.next == Next::Lost || (open.next.is_some() && open.next != self.open.next) {
+            self.next = Next::Idle;
+        }
+        self.open = open;
+        let mut actions = vec![Action::Reply(self.granted(kernel_id))];
+        let missing = self.sampled.range(self.open.client_have..);
+        let attempt = self.open.attempt;
+        actions.extend(
+            missing.map(|(position, id)| Action::Reply(Control::Token { attempt, position: *position, id: *id })),
+        );
+        self.feed_next(&mut actions);
+        actions
+    }
+
+    /// Token ids from the client, for the first stage.
+    pub fn tokens(&mut self, position: u32, ids: &[u32]) -> Vec<Action> {
+        if self.open.layers.first() != 0 {
+            return fail("token ids sent to a stage in the middle", false);
+        }
+        let known = self.accepted.saturating_sub(position) as usize;
+        if position > self.accepted {
+            return fail("token ids with a gap before them", false);
+        }
+        let fresh = ids.get(known..).unwrap_or_default();
+        if fresh.len() > (self.open.max_positions - self.accepted) as usize {
+            return fail("more positions than were reserved", false);
+        }
+        for piece in fresh.chunks(CHUNK_ROWS as usize) {
+            self.take_in(piece.len(), WorkInput::Tokens(piece.to_vec()));
+        }
+        self.compute()
+    }
+
+    /// The predecessor opened an activation stream.
+    pub fn hello(&mut self, hello: &Hello) -> Welcome {
+        let stale = self.inbound.as_ref().is_some_and(|(attempt, _)| hello.attempt < *attempt);
+        if stale || self.open.layers.first() == 0 {
+            return Welcome::Refused;
+        }
+        self.inbound = Some((hello.attempt, Transcript::default()));
+        Welcome::Have(self.accepted)
+    }
+
+    /// Rows from the predecessor, on the stream of the latest [`Stage::hello`].
+    pub fn frame(&mut self, frame: &Frame) -> Vec<Action> {
+        let Some((attempt, transcript)) = &mut self.inbound else {
+            return fail("activations before their stream was opened", false);
+        };
+        if frame.session != self.open.session || frame.attempt > *attempt {
+            return fail("activations of another session or attempt", false);
+        }
+        if frame.attempt < *attempt {
+            return Vec::new();
+        }
+        if frame.payload.len() != frame.rows as usize * self.hidden_bytes {
+            return fail("activations of the wrong shape", false);
+        }
+        if frame.position > self.accepted {
+            return fail("activations with a gap before them", false);
+        }
+        if frame.end() > self.open.max_positions {
+            return fail("more positions than were reserved", false);
+        }
+        // A position already held is ignored, never applied twice.
+        let known = self.accepted - frame.position;
+        if known >= frame.rows {
+            return Vec::new();
+        }
+        let rows = frame.payload[known as usize * self.hidden_bytes..].to_vec();
+        transcript.push(self.accepted, frame.rows - known, &rows);
+        if transcript.value() != frame.transcript {
+            return fail("activations do not match their transcript", true);
+        }
+        for piece in rows.chunks(CHUNK_ROWS as usize * self.hidden_bytes) {
+            self.take_in(piece.len() / self.hidden_bytes, WorkInput::Rows(piece.to_vec()));
+        }
+        self.compute()
+    }
+
+    /// The kernels are done with the last [`Action::Compute`].
+    pub fn computed(&mut self, output: Output) -> Vec<Action> {
+        let Some(rows) = self.computing.take() else {
+            return fail("a result that nobody asked for", true);
+        };
+        let start = self.held;
+        self.held = start.saturating_add(rows);
+        let mut actions = Vec::new();
+        match output {
+            Output::Rows(bytes) if bytes.len() == rows as usize * self.hidden_bytes => self.log.extend(bytes),
+            Output::Rows(_) => return fail("the kernels returned rows of the wrong shape", true),
+            Output::Tokens(tokens) => {
+                for (position, id) in tokens {
+                    self.sampled.insert(position, id);
+                    if position >= self.open.client_have {
+                        actions.push(Action::Reply(Control::Token { attempt: self.open.attempt, position, id }));
+                    }
+                }
+            }
+        }
+        self.feed_next(&mut actions);
+        actions.extend(self.compute());
+        actions
+    }
+
+    /// The successor answered.
+    pub fn next_welcome(&mut self, welcome: &Welcome) -> Vec<Action> {
+        let Next::Connecting { attempt } = self.next else { return Vec::new() };
+        match welcome {
+            Welcome::Have(have) => {
+                self.next = Next::Ready { attempt, sent: *have, transcript: Transcript::default() };
+                let mut actions = Vec::new();
+                self.feed_next(&mut actions);
+                actions
+            }
+            Welcome::Refused => self.next_lost(),
+        }
+    }
+
+    /// The successor cannot be reached, or its stream broke.
+    pub fn next_lost(&mut self) -> Vec<Action> {
+        if matches!(self.next, Next::Client | Next::Lost) {
+            return Vec::new();
+        }
+        self.next = Next::Lost;
+        vec![Action::Reply(Control::NextLost { attempt: self.open.attempt })]
+    }
+
+    /// The client asks how far the stage is.
+    #[must_use]
+    pub const fn status(&self) -> Control {
+        Control::Held { have: self.held }
+    }
+
+    fn take_in(&mut self, rows: usize, input: WorkInput) {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.accepted = self.accepted.saturating_add(rows);
+        self.queue.push_back((rows, input));
+    }
+
+    fn compute(&mut self) -> Vec<Action> {
+        if self.computing.is_some() {
+            return Vec::new();
+        }
+        let Some((rows, input)) = self.queue.pop_front() else { return Vec::new() };
+        self.computing = Some(rows);
+        // The row of the last known token is the first that has something to choose.
+        let first_unknown = self.open.prompt_len.max(self.open.client_have);
+        let sample_from = (self.next == Next::Client).then_some(first_unknown - 1);
+        vec![Action::Compute(Work { start: self.held, input, sample_from })]
+    }
+
+    fn feed_next(&mut self, actions: &mut Vec<Action>) {
+        if self.next == Next::Idle && self.held > 0 {
+            let attempt = self.open.attempt;
+            let hello = Hello { session: self.open.session, attempt, layer: self.open.layers.end() };
+            self.next = Next::Connecting { attempt };
+            let peer = self.open.next.clone().unwrap_or_default();
+            actions.push(Action::ConnectNext { peer, hello });
+        }
+        let Next::Ready { attempt, sent, transcript } = &mut self.next else { return };
+        while *sent < self.held {
+            let rows = CHUNK_ROWS.min(self.held - *sent);
+            let bytes = *sent as usize * self.hidden_bytes..(*sent + rows) as usize * self.hidden_bytes;
+            let payload = self.log[bytes].to_vec();
+            transcript.push(*sent, rows, &payload);
+            actions.push(Action::SendNext(Frame {
+                session: self.open.session,
+                attempt: *attempt,
+                position: *sent,
+                rows,
+                transcript: transcript.value(),
+                payload,
+            }));
+            *sent += rows;
+        }
+    }
+}
+
+fn fail(message: &str, retriable: bool) -> Vec<Action> {
+    vec![Action::Reply(Control::Failed { message: message.to_owned(), retriable }), Action::End]
+}
+
+#[cfg(test)]
+mod tests {
+    use cdi_types::block::raw_cid;
+    use cdi_types::sampling::Sampling;
+    use cdi_types::session::ActivationType;
+
+    use super::*;
+
+    const ROW: usize = 4;
+
+    fn open(layers: &str, next: bool) -> Open {
+        Open {
+            session: [1; 16],
+            attempt: 0,
+            model: raw_cid(b"m"),
+            layers: layers.parse().expect("a range"),
+            next: next.then(|| vec![1]),
+            max_positions: 8,
+            prompt_len: 3,
+            client_have: 3,
+            sampling: Sampling::GREEDY,
+            activations: ActivationType::F32,
+        }
+    }
+
+    fn middle() -> Stage {
+        let mut stage = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 }), Welcome::Have(0));
+        stage
+    }
+
+    fn frame(position: u32, rows: &[u8], sent_before: &[u8]) -> Frame {
+        let payload: Vec<u8> = rows.iter().flat_map(|b| [*b; ROW]).collect();
+        let mut transcript = Transcript::default();
+        let before: Vec<u8> = sent_before.iter().flat_map(|b| [*b; ROW]).collect();
+        transcript.push(0, u32::try_from(sent_before.len()).expect("few"), &before);
+        let count = u32::try_from(rows.len()).expect("few");
+        // The receiver's transcript covers each position once, however often a row is sent.
+        let fresh = &payload[(sent_before.len() - position as usize) * ROW..];
+        transcript.push(
+            u32::try_from(sent_before.len()).expect("few"),
+            u32::try_from(fresh.len() / ROW).expect("few"),
+            fresh,
+        );
+        Frame { session: [1; 16], attempt: 0, position, rows: count, transcript: transcript.value(), payload }
+    }
+
+    fn failed(actions: &[Action]) -> bool {
+        matches!(actions, [Action::Reply(Control::Failed { .. }), Action::End])
+    }
+
+    #[test]
+    fn a_row_already_held_is_never_applied_twice() {
+        let mut stage = middle();
+        let first = stage.frame(&frame(0, &[1, 2], &[]));
+        assert!(matches!(&first[..], [Action::Compute(Work { start: 0, .. })]));
+        stage.computed(Output::Rows(vec![0; 2 * ROW]));
+        assert_eq!(stage.frame(&frame(0, &[1, 2], &[1, 2])), []);
+        let overlap = stage.frame(&frame(1, &[2, 3], &[1, 2]));
+        let rows = WorkInput::Rows(vec![3; ROW]);
+        assert_eq!(overlap, [Action::Compute(Work { start: 2, input: rows, sample_from: None })]);
+    }
+
+    #[test]
+    fn hostile_frames_end_the_session() {
+        let good = frame(0, &[1], &[]);
+        for bad in [
+            Frame { session: [2; 16], ..good.clone() },
+            Frame { attempt: 1, ..good.clone() },
+            Frame { position: 1, ..good.clone() },
+            Frame { rows: 2, ..good.clone() },
+            Frame { payload: vec![0; ROW + 1], ..good.clone() },
+            Frame { transcript: [0; 32], ..good.clone() },
+            frame(0, &[0; 9], &[]),
+        ] {
+            assert!(failed(&middle().frame(&bad)), "{bad:?}");
+        }
+        let mut unopened = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
+        assert!(failed(&unopened.frame(&good)));
+        assert!(failed(&middle().tokens(0, &[1])), "token ids in the middle");
+        let mut first = Stage::new(open("0-1", true), ROW, 8).expect("in bounds");
+        assert!(failed(&first.tokens(1, &[1])), "a gap");
+        assert!(failed(&first.tokens(0, &[0; 9])), "more than reserved");
+    }
+
+    #[test]
+    fn requests_out_of_bounds_are_refused() {
+        for bad in [
+            Open { prompt_len: 0, ..open("0-1", true) },
+            Open { prompt_len: 9, ..open("0-1", true) },
+            Open { max_positions: 9, ..open("0-1", true) },
+            Open { sampling: Sampling { top_p: f32::NAN, ..Sampling::GREEDY }, ..open("0-1", true) },
+        ] {
+            assert!(Stage::new(bad, ROW, 8).is_err());
+        }
+    }
+
+    #[test]
+    fn a_stale_stream_is_refused() {
+        let mut stage = middle();
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2 }), Welcome::Have(0));
+        assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2 }), Welcome::Refused);
+        assert_eq!(stage.frame(&frame(0, &[1], &[])), [], "a frame of the superseded stream is dropped");
+    }
+}
