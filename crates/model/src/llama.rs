@@ -3,11 +3,13 @@
 //! RMSNorm, rotary embeddings, grouped-query attention and SwiGLU. Source: <https://arxiv.org/abs/2307.09288>;
 //! names and layout follow the Hugging Face implementation, which the parity tests compare with.
 
+use std::collections::BTreeMap;
+
 use cdi_types::LayerRange;
 use cdi_types::manifest::{Llama, ManifestError};
 
 use crate::compute::{Attention, CacheSpec, Compute, ComputeError, Rope, WeightFormat};
-use crate::tensors::TensorRef;
+use crate::tensors::{TensorRef, is_last};
 
 /// Why a stage was not built or did not run.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -82,8 +84,8 @@ pub enum StageError {
     /// Logits were asked for rows that the input has not.
     #[error("logits of row {0} of an input with fewer rows")]
     LogitRows(u32),
-    /// The cache was made by a stage with other layers.
-    #[error("the cache is of another stage")]
+    /// The cache is for layers that the stage has not.
+    #[error("the cache is for other layers than the stage has")]
     ForeignCache,
     /// The back end failed.
     #[error(transparent)]
@@ -156,14 +158,21 @@ pub(crate) struct Head<C: Compute> {
     pub(crate) matrix: Option<C::Matrix>,
 }
 
-/// Keys and values of one sequence in one stage.
+/// Keys and values of one sequence in a part of one stage.
 pub struct StageCache<C: Compute> {
+    part: LayerRange,
     layers: Vec<C::Cache>,
     positions: u32,
     held: u32,
 }
 
 impl<C: Compute> StageCache<C> {
+    /// The layers that it is for.
+    #[must_use]
+    pub const fn part(&self) -> LayerRange {
+        self.part
+    }
+
     /// Room, in positions.
     #[must_use]
     pub const fn positions(&self) -> u32 {
@@ -195,30 +204,72 @@ impl<C: Compute> LlamaStage<C> {
         &self.llama
     }
 
-    /// Whether it takes token ids.
+    /// Whether a part of it gives logits: the part with the model's last layer.
     #[must_use]
-    pub const fn is_first(&self) -> bool {
-        self.embedding.is_some()
+    pub fn is_last(&self, part: LayerRange) -> bool {
+        self.head.is_some() && is_last(&self.llama, part)
     }
 
-    /// Whether it gives logits.
-    #[must_use]
-    pub const fn is_last(&self) -> bool {
-        self.head.is_some()
-    }
-
-    /// Room for a sequence of `positions`.
+    /// Joins the layers of an adjacent or overlapping stage of the same model; layers that both have are kept once.
     ///
     /// # Errors
-    /// [`StageError::Positions`] for none or more than the model's context, or the back end's error.
+    /// Gives `other` back when there is a gap between them.
+    pub fn join(&mut self, other: Self) -> Result<(), Self> {
+        let Some(union) = self.range.union(other.range).filter(|_| self.llama == other.llama) else {
+            return Err(other);
+        };
+        let mut layers: BTreeMap<u32, Layer<C>> = other.range.iter().zip(other.layers).collect();
+        layers.extend(self.range.iter().zip(self.layers.drain(..)));
+        self.layers = layers.into_values().collect();
+        self.range = union;
+        self.embedding = self.embedding.take().or(other.embedding);
+        self.head = self.head.take().or(other.head);
+        Ok(())
+    }
+
+    /// Drops every layer outside of `range`; returns whether anything is left. Caches for dropped layers are refused
+    /// from then on.
+    pub fn keep(&mut self, range: LayerRange) -> bool {
+        let Some(kept) = self.range.intersection(range) else { return false };
+        let first = self.range.first();
+        let mut number = first..;
+        self.layers.retain(|_| number.next().is_some_and(|layer| kept.contains(layer)));
+        // A tied head without a matrix of its own uses the embedding, which then stays.
+        let shared = self.head.as_ref().is_some_and(|head| head.matrix.is_none());
+        if !is_last(&self.llama, kept) {
+            self.head = None;
+        }
+        if kept.first() != 0 && !(shared && self.head.is_some()) {
+            self.embedding = None;
+        }
+        self.range = kept;
+        true
+    }
+
+    /// Room for a sequence of `positions` in all layers of the stage.
+    ///
+    /// # Errors
+    /// See [`Self::new_cache_of`].
     pub fn new_cache(&self, compute: &mut C, positions: u32) -> Result<StageCache<C>, StageError> {
+        self.new_cache_of(compute, self.range, positions)
+    }
+
+    /// Room for a sequence of `positions` in a part of the stage.
+    ///
+    /// # Errors
+    /// [`StageError::Positions`] for none or more than the model's context, [`StageError::ForeignCache`] for layers
+    /// that the stage has not, or the back end's error.
+    pub fn new_cache_of(&self, compute: &mut C, part: LayerRange, positions: u32) -> Result<StageCache<C>, StageError> {
+        if !self.range.covers(part) {
+            return Err(StageError::ForeignCache);
+        }
         let most = self.llama.max_position_embeddings;
         if positions == 0 || positions > most {
             return Err(StageError::Positions { start: 0, rows: positions as usize, positions: most });
         }
         let spec = CacheSpec { kv_heads: self.llama.num_key_value_heads, head_dim: self.llama.head_dim, positions };
-        let layers = self.layers.iter().map(|_| compute.new_cache(spec)).collect::<Result<_, _>>()?;
-        Ok(StageCache { layers, positions, held: 0 })
+        let layers = part.iter().map(|_| compute.new_cache(spec)).collect::<Result<_, _>>()?;
+        Ok(StageCache { part, layers, positions, held: 0 })
     }
 
     /// Runs the rows of `input`, the first of which is at position `start`.
@@ -246,14 +297,16 @@ impl<C: Compute> LlamaStage<C> {
         cache.truncate(start);
         let mut x = match (input, &self.embedding) {
             (StageInput::Tokens(ids), Some(table)) => compute.embed(table, ids)?,
-            (StageInput::Hidden(values), None) => compute.upload(self.llama.hidden_size, values)?,
-            _ => return Err(StageError::Input(self.range)),
+            (StageInput::Hidden(values), _) => compute.upload(self.llama.hidden_size, values)?,
+            (StageInput::Tokens(_), None) => return Err(StageError::Input(cache.part)),
         };
-        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+        let before = (cache.part.first() - self.range.first()) as usize;
+        for (layer, cache) in self.layers[before..].iter().zip(&mut cache.layers) {
             self.run_layer(compute, layer, &mut x, start, cache)?;
         }
         cache.held = start + rows;
-        let Some(head) = &self.head else { return Ok(StageOutput::Hidden(x)) };
+        let head = self.head.as_ref().filter(|_| is_last(&self.llama, cache.part));
+        let Some(head) = head else { return Ok(StageOutput::Hidden(x)) };
         let Some(first) = first_logit else { return Ok(StageOutput::Nothing) };
         let Some(matrix) = head.matrix.as_ref().or(self.embedding.as_ref()) else {
             return Err(StageError::Missing(Vec::new()));
@@ -299,12 +352,13 @@ impl<C: Compute> LlamaStage<C> {
 
     /// Number of rows of an input that fits the stage, the vocabulary and the cache.
     fn check(&self, input: StageInput<'_>, start: u32, cache: &StageCache<C>) -> Result<u32, StageError> {
-        if cache.layers.len() != self.layers.len() {
+        if !self.range.covers(cache.part) {
             return Err(StageError::ForeignCache);
         }
+        let first = cache.part.first() == 0;
         let rows = match input {
-            StageInput::Tokens(_) if !self.is_first() => return Err(StageError::Input(self.range)),
-            StageInput::Hidden(_) if self.is_first() => return Err(StageError::Input(self.range)),
+            StageInput::Tokens(_) if !first => return Err(StageError::Input(cache.part)),
+            StageInput::Hidden(_) if first => return Err(StageError::Input(cache.part)),
             StageInput::Tokens(ids) => {
                 let vocab_size = self.llama.vocab_size;
                 if let Some(id) = ids.iter().copied().find(|id| *id >= vocab_size) {

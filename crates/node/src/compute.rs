@@ -3,9 +3,11 @@
 
 pub mod protocol;
 
+mod chooser;
 mod handle;
+mod loader;
 mod worker;
 
-pub use handle::{Compute, ComputeError, Loading};
+pub use handle::{Compute, ComputeError, Loading, StartArgs};
 pub(crate) use handle::{Step, Stepped};
 pub use worker::run;

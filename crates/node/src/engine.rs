@@ -10,6 +10,7 @@ use cdi_platform::port::Port;
 use cdi_platform::task;
 use cdi_platform::time::{Instant, Ticker, sleep};
 use cdi_swarm::registry::{HEARTBEAT_MS, Observed};
+use cdi_types::advert::Tier;
 use cdi_types::relay::{MAX_RELAY_BYTES, RelayInfo};
 use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::channel::{mpsc, oneshot};
@@ -17,7 +18,7 @@ use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 use serde::{Deserialize, Serialize};
 
 use crate::announce::{announce, believe};
-use crate::compute::Compute;
+use crate::compute::{Compute, StartArgs};
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
 use crate::{answer, host, serve};
@@ -52,6 +53,10 @@ pub struct NodeArgs {
     pub budget_bytes: u64,
     /// Most bytes of blocks to store.
     pub store_bytes: u64,
+    /// Most bytes of keys and values of all sessions.
+    pub kv_bytes: u64,
+    /// What the user wants to compute with; the faster one when nothing is said.
+    pub prefer: Option<Tier>,
 }
 
 /// A handle of a running node. The node stops when the last one is dropped.

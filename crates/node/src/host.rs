@@ -70,13 +70,13 @@ async fn try_host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) -> 
         state.hosting.ready = true;
         state.hosting.decode_ms = decode_ms;
     }
-    show(node, HostingState::Hosting, None, remark(loading)).await;
+    show(node, HostingState::Hosting, None, remark(&loading)).await;
     announce(node).await;
     node.remember_hosting().await;
     Ok(())
 }
 
-fn remark(loading: Loading) -> Option<String> {
+fn remark(loading: &Loading) -> Option<String> {
     loading.kept_in_memory.then(|| {
         "The browser's storage is full: some layers are kept in memory and fetched again after a reload.".to_owned()
     })
@@ -208,8 +208,9 @@ async fn load(node: &Node, model: &Model, layers: LayerRange, pin: bool, shown: 
     };
     let (loading, ()) = futures::join!(done, watch);
     let loading = loading?;
-    if loading.bad_blocks > 0 {
-        let text = format!("{} blocks arrived damaged and were fetched again elsewhere.", loading.bad_blocks);
+    node.state().kernel_id.clone_from(&loading.kernel_id);
+    for source in &loading.bad_sources {
+        let text = format!("{source} sent damaged blocks. They were fetched elsewhere and it is not asked again.");
         node.emit(Event::Notice(text)).await;
     }
     Ok(loading)

@@ -13,7 +13,7 @@ use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 
-use crate::compute::Compute;
+use crate::compute::{Compute, StartArgs};
 use crate::compute::protocol::{ModelInfo, StageKey};
 use crate::engine::{Hosted, Settings};
 use crate::serve;
@@ -69,9 +69,9 @@ pub(crate) struct Shared {
 pub(crate) struct Limits {
     pub(crate) network: Network,
     pub(crate) keypair: Keypair,
-    pub(crate) gateways: Vec<String>,
+    pub(crate) compute: StartArgs,
+    /// Most bytes of weights to hold.
     pub(crate) budget_bytes: u64,
-    pub(crate) store_bytes: u64,
 }
 
 /// What the node knows. Locked for moments only, never across a wait.

@@ -4,7 +4,7 @@
 //! this page or worker from itself: other tabs are not seen.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Place;
 use crate::db::DbError;
@@ -20,16 +20,16 @@ mod imp;
 /// Names locked by this process, for places that nobody else can see.
 static LOCAL: Mutex<Option<HashSet<String>>> = Mutex::new(None);
 
-/// A lock that is held until it is dropped.
-#[derive(Debug)]
+/// A lock that is held until its last clone is dropped.
+#[derive(Debug, Clone)]
 #[must_use = "the lock is released when dropped"]
 pub struct Lock {
     _held: Held,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Held {
-    Local(#[expect(dead_code, reason = "held for its drop")] LocalLock),
+    Local(#[expect(dead_code, reason = "held for its drop")] Arc<LocalLock>),
     Shared(#[expect(dead_code, reason = "held for its drop")] imp::SharedLock),
 }
 
@@ -40,7 +40,7 @@ enum Held {
 pub async fn try_lock(place: &Place, name: &str) -> Result<Option<Lock>, DbError> {
     crate::db::check_name(name)?;
     let held = match place.kind() {
-        Kind::Memory(_) => LocalLock::take(name).map(Held::Local),
+        Kind::Memory(_) => LocalLock::take(name),
         Kind::Disk(path) => imp::take(path, name).await?,
     };
     Ok(held.map(|held| Lock { _held: held }))
@@ -51,9 +51,10 @@ pub async fn try_lock(place: &Place, name: &str) -> Result<Option<Lock>, DbError
 struct LocalLock(String);
 
 impl LocalLock {
-    fn take(name: &str) -> Option<Self> {
+    fn take(name: &str) -> Option<Held> {
         let mut names = LOCAL.lock().unwrap_or_else(PoisonError::into_inner);
-        names.get_or_insert_default().insert(name.to_owned()).then(|| Self(name.to_owned()))
+        let free = names.get_or_insert_default().insert(name.to_owned());
+        free.then(|| Held::Local(Arc::new(Self(name.to_owned()))))
     }
 }
 

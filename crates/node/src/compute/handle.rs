@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use cdi_platform::port::{Packet, Port};
 use cdi_platform::task;
+use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;
 use cdi_types::{Cid, LayerRange, Network};
 use futures::channel::{mpsc, oneshot};
@@ -47,12 +48,29 @@ impl ComputeError {
 }
 
 /// What a load reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loading {
     /// Whether the store was full and some blocks are kept in memory only.
     pub kept_in_memory: bool,
-    /// Blocks that arrived wrong and were fetched elsewhere.
-    pub bad_blocks: u64,
+    /// Sources that sent wrong blocks and are not asked any more.
+    pub bad_sources: Vec<String>,
+    /// Kernels and weight format: equal ids give equal bits.
+    pub kernel_id: String,
+}
+
+/// What the compute half is started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartArgs {
+    /// Network whose store to open.
+    pub network: Network,
+    /// HTTP gateways that serve blocks, most preferred first.
+    pub gateways: Vec<String>,
+    /// Most bytes of the block store.
+    pub store_bytes: u64,
+    /// Most bytes of keys and values of all sessions.
+    pub kv_bytes: u64,
+    /// What the user wants to compute with; the faster one when nothing is said.
+    pub prefer: Option<Tier>,
 }
 
 /// Computed rows, or the tokens that the last stage chose.
@@ -103,13 +121,10 @@ impl Compute {
     ///
     /// # Errors
     /// [`ComputeError`].
-    pub async fn start(
-        &self,
-        network: Network,
-        gateways: Vec<String>,
-        store_bytes: u64,
-    ) -> Result<Started, ComputeError> {
-        match self.call(Ask::Start { version: VERSION, network, gateways, store_bytes }).await? {
+    pub async fn start(&self, args: StartArgs) -> Result<Started, ComputeError> {
+        let StartArgs { network, gateways, store_bytes, kv_bytes, prefer } = args;
+        let ask = Ask::Start { version: VERSION, network, gateways, store_bytes, kv_bytes, prefer };
+        match self.call(ask).await? {
             Answer::Started(started) => Ok(started),
             _ => Err(ComputeError::Mismatch),
         }
@@ -137,7 +152,9 @@ impl Compute {
         let this = self.clone();
         let done = async move {
             match this.exchange(Ask::Load { model, layers, pin }, Vec::new(), Some(progress)).await?.0 {
-                Answer::Loaded { kept_in_memory, bad_blocks } => Ok(Loading { kept_in_memory, bad_blocks }),
+                Answer::Loaded { kept_in_memory, bad_sources, kernel_id } => {
+                    Ok(Loading { kept_in_memory, bad_sources, kernel_id })
+                }
                 _ => Err(ComputeError::Mismatch),
             }
         };

@@ -59,6 +59,10 @@ pub enum Ask {
         gateways: Vec<String>,
         /// Most bytes of the block store.
         store_bytes: u64,
+        /// Most bytes of keys and values of all sessions.
+        kv_bytes: u64,
+        /// What the user wants to compute with; the faster one when nothing is said.
+        prefer: Option<Tier>,
     },
     /// Read a model's manifest and tokenizer. Answered by [`Answer::Model`].
     OpenModel {
@@ -159,8 +163,10 @@ pub enum Answer {
     Loaded {
         /// Whether the store was full and some blocks are kept in memory only.
         kept_in_memory: bool,
-        /// Blocks that arrived wrong and were fetched elsewhere.
-        bad_blocks: u64,
+        /// Sources that sent wrong blocks and are not asked any more.
+        bad_sources: Vec<String>,
+        /// Kernels and weight format: equal ids give equal bits.
+        kernel_id: String,
     },
     /// To [`Ask::SelfTest`].
     Tested {

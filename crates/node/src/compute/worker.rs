@@ -1,3 +1,325 @@
-//! x
-/// x
-pub async fn run(_port: cdi_platform::port::Port) {}
+//! The compute half: answers the requests of [`super::protocol`], many at a time.
+//!
+//! One thread does everything. Requests run as futures side by side, so that a download does not hold up a
+//! session; the executor is behind a lock that is held for one step at a time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use cdi_compute::backend::Backend;
+use cdi_compute::executor::{Executor, ExecutorError, Input, Limits, Output, SessionKey, StageId, Want};
+use cdi_model::llama::LogitRows;
+use cdi_model::tokenizer::StreamDecoder;
+use cdi_platform::Place;
+use cdi_platform::port::{Packet, Port, Sender};
+use cdi_platform::time::Instant;
+use cdi_store::BlockStore;
+use cdi_store::blocks::Limits as StoreLimits;
+use cdi_store::fetch::{BlockSource, FetchArgs, Fetcher, HttpGateway, Progress};
+use cdi_types::sampling::Sampling;
+use cdi_types::{Cid, LayerRange};
+use futures::lock::Mutex;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, select};
+
+use crate::compute::chooser::{Chosen, choose};
+use crate::compute::loader::{LoadError, Loader, Model};
+use crate::compute::protocol::{
+    Answer, Ask, Failure, ModelInfo, Reply, Request, StageKey, Started, VERSION, pack, unpack,
+};
+use crate::view::Message;
+
+/// Most sessions at once.
+const SESSIONS: usize = crate::serve::MAX_STAGES;
+/// Most answers that are being turned into text at once; the page has one.
+const MAX_DECODERS: usize = 16;
+/// Name of the pin set of hosted layers.
+const HOSTED: &str = "hosted";
+/// Steps that the decode time is measured over.
+const MEASURED_STEPS: u32 = 7;
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+enum WorkError {
+    #[error("the page and its worker come from different builds; reload the page")]
+    Version,
+    #[error("the compute worker has not been started")]
+    NotStarted,
+    #[error("the model has not been opened")]
+    NoModel,
+    #[error("no such session")]
+    NoSession,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    #[error(transparent)]
+    Compute(#[from] cdi_model::compute::ComputeError),
+    #[error(transparent)]
+    Store(#[from] cdi_store::StoreError),
+    #[error(transparent)]
+    Tokenizer(#[from] cdi_model::tokenizer::TokenizerError),
+    #[error(transparent)]
+    Chat(#[from] cdi_model::chat::ChatError),
+}
+
+impl WorkError {
+    fn kind(&self) -> Failure {
+        match self {
+            Self::Executor(error) | Self::Load(LoadError::Executor(error)) if error.is_fatal() => Failure::DeviceLost,
+            Self::Compute(error) if error.is_fatal() => Failure::DeviceLost,
+            Self::Executor(ExecutorError::KvFull { .. } | ExecutorError::SessionsFull(_)) => Failure::Full,
+            Self::Load(LoadError::Fetch(_)) => Failure::Unavailable,
+            Self::Executor(_) | Self::Tokenizer(_) | Self::Chat(_) | Self::NoSession => Failure::Invalid,
+            _ => Failure::Other,
+        }
+    }
+}
+
+/// Serves `port` until it closes. `place` is where blocks are kept.
+pub async fn run(port: Port, place: Place) {
+    let (sender, mut receiver) = port.split();
+    let worker = Rc::new(Worker { sender, place, started: Instant::now(), half: RefCell::default(), lost: Cell::new(false) });
+    let mut running = FuturesUnordered::new();
+    loop {
+        select! {
+            packet = receiver.recv().fuse() => match packet {
+                Some(packet) => running.push(worker.clone().serve(packet)),
+                None => return,
+            },
+            () = running.select_next_some() => {}
+        }
+    }
+}
+
+struct Worker {
+    sender: Sender,
+    place: Place,
+    started: Instant,
+    half: RefCell<Option<Rc<Half>>>,
+    /// Whether the GPU was lost: it is not tried again.
+    lost: Cell<bool>,
+}
+
+/// What is there after a start.
+struct Half {
+    loader: Rc<Loader>,
+    executor: Mutex<Executor<Backend>>,
+    models: RefCell<HashMap<Cid, Rc<Model>>>,
+    sessions: RefCell<HashMap<StageKey, SessionKey>>,
+    decoders: RefCell<HashMap<u64, StreamDecoder>>,
+}
+
+impl Worker {
+    async fn serve(self: Rc<Self>, packet: Packet) {
+        let request: Request = match unpack(&packet) {
+            Ok(request) => request,
+            Err(error) => return tracing::warn!(%error, "request dropped"),
+        };
+        let id = request.id;
+        let (answer, payload) = match self.answer(id, request.ask, packet.payload).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let kind = error.kind();
+                self.lost.set(self.lost.get() || kind == Failure::DeviceLost);
+                (Answer::Failed { kind, message: error.to_string() }, Vec::new())
+            }
+        };
+        reply(&self.sender, id, answer, payload);
+    }
+
+    fn half(&self) -> Result<Rc<Half>, WorkError> {
+        self.half.borrow().clone().ok_or(WorkError::NotStarted)
+    }
+
+    async fn answer(&self, id: u64, ask: Ask, payload: Vec<u8>) -> Result<(Answer, Vec<u8>), WorkError> {
+        let answer = match ask {
+            Ask::Start { .. } => self.start(ask).await?,
+            Ask::OpenModel { model } => Answer::Model(self.half()?.open_model(model).await?),
+            Ask::Load { model, layers, pin } => self.load(id, model, layers, pin).await?,
+            Ask::SelfTest { model, layers } => {
+                let decode_ms = self.half()?.self_test(StageId { model, layers }).await?;
+                Answer::Tested { decode_ms }
+            }
+            Ask::Unload { model, keep } => {
+                let half = self.half()?;
+                half.executor.lock().await.keep(model, keep);
+                if keep.is_none() {
+                    half.loader.store.unpin(HOSTED).await?;
+                }
+                Answer::Done
+            }
+            Ask::Encode { model, messages } => Answer::Prompt { ids: self.half()?.encode(model, &messages)? },
+            Ask::Decode { model, stream, ids, last } => {
+                Answer::Text { text: self.half()?.decode(model, stream, &ids, last)? }
+            }
+            Ask::OpenStage { stage, model, layers, positions } => {
+                let half = self.half()?;
+                let key = SessionKey { session: stage.session, stage: StageId { model, layers } };
+                half.executor.lock().await.open_session(key, positions)?;
+                half.sessions.borrow_mut().insert(stage, key);
+                Answer::Done
+            }
+            Ask::Step { stage, start, tokens, sample } => {
+                return self.half()?.step(stage, start, tokens.as_deref(), &payload, sample).await;
+            }
+            Ask::CloseStage { stage } => {
+                let half = self.half()?;
+                let key = half.sessions.borrow_mut().remove(&stage);
+                if let Some(key) = key {
+                    half.executor.lock().await.close_session(key);
+                }
+                Answer::Done
+            }
+        };
+        Ok((answer, Vec::new()))
+    }
+
+    async fn start(&self, ask: Ask) -> Result<Answer, WorkError> {
+        let Ask::Start { version, network, gateways, store_bytes, kv_bytes, prefer } = ask else {
+            return Err(WorkError::Version);
+        };
+        if version != VERSION {
+            return Err(WorkError::Version);
+        }
+        let started = self.started;
+        let now_ms = move || started.elapsed().as_secs_f64() * 1e3;
+        let prefer = if self.lost.get() { Some(cdi_types::advert::Tier::Cpu) } else { prefer };
+        let Chosen { backend, tier, reason } = choose(prefer, now_ms).await?;
+        let earlier = self.half.borrow_mut().take();
+        let loader = match earlier {
+            Some(half) => half.loader.clone(),
+            None => {
+                let limits = StoreLimits { disk_bytes: store_bytes, ..StoreLimits::default() };
+                let store = BlockStore::open(&self.place, network, limits).await?;
+                let source = |base: &String| -> Box<dyn BlockSource> { Box::new(HttpGateway::new(base)) };
+                let fetcher = Fetcher::new(gateways.iter().map(source).collect(), FetchArgs::default());
+                Rc::new(Loader { store, fetcher })
+            }
+        };
+        let executor = Executor::new(backend, Limits { kv_bytes, sessions: SESSIONS }, Box::new(now_ms));
+        let kernel_id = executor.kernel_id(cdi_model::compute::WeightFormat::F32);
+        let half = Half {
+            loader,
+            executor: Mutex::new(executor),
+            models: RefCell::default(),
+            sessions: RefCell::default(),
+            decoders: RefCell::default(),
+        };
+        *self.half.borrow_mut() = Some(Rc::new(half));
+        Ok(Answer::Started(Started { tier, reason, kernel_id, lasting: self.place.is_lasting() }))
+    }
+
+    async fn load(&self, id: u64, model: Cid, layers: LayerRange, pin: bool) -> Result<Answer, WorkError> {
+        let half = self.half()?;
+        let model = half.model(model)?;
+        if pin {
+            let cids = half.loader.cids(&model, layers).await?;
+            half.loader.store.pin(HOSTED, cids).await?;
+        }
+        let sender = self.sender.clone();
+        let report = move |progress: Progress| {
+            let Progress { done_bytes, fetched_bytes, total_bytes, .. } = progress;
+            reply(&sender, id, Answer::Progress { done_bytes, fetched_bytes, total_bytes }, Vec::new());
+        };
+        let (progress, kernel_id) = half.loader.load(&model, layers, &half.executor, report).await?;
+        let sources = half.loader.fetcher.sources();
+        let bad_sources = sources.into_iter().filter(|s| s.bad).map(|s| s.name).collect();
+        Ok(Answer::Loaded { kept_in_memory: progress.kept_in_memory, bad_sources, kernel_id })
+    }
+}
+
+fn reply(sender: &Sender, id: u64, answer: Answer, payload: Vec<u8>) {
+    let sent = pack(&Reply { id, answer }, payload).map(|packet| sender.send(packet));
+    if !matches!(sent, Ok(Ok(()))) {
+        tracing::warn!(?sent, "reply not sent");
+    }
+}
+
+impl Half {
+    fn model(&self, id: Cid) -> Result<Rc<Model>, WorkError> {
+        self.models.borrow().get(&id).cloned().ok_or(WorkError::NoModel)
+    }
+
+    async fn open_model(&self, id: Cid) -> Result<ModelInfo, WorkError> {
+        let known = self.models.borrow().get(&id).cloned();
+        let model = match known {
+            Some(model) => model,
+            None => Rc::new(self.loader.model(id).await?),
+        };
+        self.models.borrow_mut().insert(id, model.clone());
+        let llama = model.llama();
+        Ok(ModelInfo {
+            name: model.manifest.name.clone(),
+            layers: llama.num_hidden_layers,
+            hidden_bytes: llama.hidden_size * 4,
+            context: llama.max_position_embeddings,
+            end_of_text: model.manifest.end_of_text.clone(),
+            weight_bytes: model.manifest.weight_bytes,
+        })
+    }
+
+    fn encode(&self, model: Cid, messages: &[Message]) -> Result<Vec<u32>, WorkError> {
+        let model = self.model(model)?;
+        let prompt = model.template.render(messages, true)?;
+        Ok(model.tokenizer.encode(&prompt, false)?)
+    }
+
+    fn decode(&self, model: Cid, stream: u64, ids: &[u32], last: bool) -> Result<String, WorkError> {
+        let model = self.model(model)?;
+        let mut decoders = self.decoders.borrow_mut();
+        if decoders.len() >= MAX_DECODERS && !decoders.contains_key(&stream) {
+            // An answer that was abandoned without an end.
+            let oldest = decoders.keys().min().copied();
+            oldest.map(|stream| decoders.remove(&stream));
+        }
+        let decoder = decoders.entry(stream).or_insert_with(|| StreamDecoder::new(model.tokenizer.clone()));
+        let mut text = String::new();
+        for id in ids {
+            text += &decoder.push(*id)?;
+        }
+        if last {
+            text += &decoder.flush()?;
+            decoders.remove(&stream);
+        }
+        Ok(text)
+    }
+
+    async fn step(
+        &self,
+        stage: StageKey,
+        start: u32,
+        tokens: Option<&[u32]>,
+        rows: &[u8],
+        sample: Option<(u32, Sampling)>,
+    ) -> Result<(Answer, Vec<u8>), WorkError> {
+        let key = self.sessions.borrow().get(&stage).copied().ok_or(WorkError::NoSession)?;
+        let input = tokens.map_or(Input::Hidden(rows), Input::Tokens);
+        let hidden_bytes = self.model(key.stage.model)?.llama().hidden_size as usize * 4;
+        let count = tokens.map_or(rows.len() / hidden_bytes, <[u32]>::len);
+        let end = start.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        let first_sampled = sample.map_or(end, |(from, _)| from.max(start));
+        let want = match sample {
+            None => Want::Hidden,
+            Some((_, sampling)) if first_sampled < end => {
+                Want::Tokens(LogitRows::From(first_sampled - start), sampling)
+            }
+            Some((_, sampling)) => Want::Tokens(LogitRows::None, sampling),
+        };
+        match self.executor.lock().await.step(key, start, input, want).await? {
+            Output::Hidden(rows) => Ok((Answer::Rows, rows)),
+            // The token after a row stands at the next position.
+            Output::Tokens(ids) => Ok((Answer::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect()), Vec::new())),
+        }
+    }
+
+    /// Tests a stage and measures one token through it.
+    async fn self_test(&self, id: StageId) -> Result<f32, WorkError> {
+        let mut executor = self.executor.lock().await;
+        executor.self_test(id).await?;
+        let decode_ms = executor.measure(id, MEASURED_STEPS).await?;
+        #[allow(clippy::cast_possible_truncation, reason = "a measured time for an advert")]
+        Ok(decode_ms as f32)
+    }
+}

@@ -52,7 +52,7 @@ impl Tables {
 
     pub(super) async fn keys(&self, table: &'static str) -> Result<Vec<String>, DbError> {
         let keys = self.read(table)?.get_all_keys(None, None).map_err(failed)?.await.map_err(failed)?;
-        keys.into_iter().map(text).collect()
+        keys.iter().map(text).collect()
     }
 
     pub(super) async fn scan(&self, table: &'static str) -> Result<Vec<(String, Vec<u8>)>, DbError> {
@@ -61,7 +61,7 @@ impl Tables {
         let keys = store.get_all_keys(None, None).map_err(failed)?.into_future();
         let values = store.get_all(None, None).map_err(failed)?.into_future();
         let (keys, values) = futures::try_join!(keys, values).map_err(failed)?;
-        keys.into_iter().zip(values).map(|(key, value)| Ok((text(key)?, bytes(value)?))).collect()
+        keys.into_iter().zip(values).map(|(key, value)| Ok((text(&key)?, bytes(value)?))).collect()
     }
 
     pub(super) async fn write(&self, batch: Vec<Write>) -> Result<(), DbError> {
@@ -107,7 +107,7 @@ impl Write {
     }
 }
 
-fn text(key: JsValue) -> Result<String, DbError> {
+fn text(key: &JsValue) -> Result<String, DbError> {
     key.as_string().ok_or_else(|| DbError::Damaged("a key is not text".to_owned()))
 }
 

@@ -1,6 +1,7 @@
 //! Browser locks: the Web Locks API, <https://w3c.github.io/web-locks/>.
 
 use std::path::Path;
+use std::rc::Rc;
 
 use futures::channel::oneshot;
 use js_sys::{Function, Promise};
@@ -11,13 +12,15 @@ use super::{Held, LocalLock};
 use crate::db::DbError;
 use crate::js;
 
+pub(super) type SharedLock = Rc<GrantedLock>;
+
 /// Resolving the promise that the browser waits for releases the lock.
 #[derive(Debug)]
-pub(super) struct SharedLock {
+pub(super) struct GrantedLock {
     release: Function,
 }
 
-impl Drop for SharedLock {
+impl Drop for GrantedLock {
     fn drop(&mut self) {
         // Calling a resolver does not throw.
         let _released = self.release.call0(&JsValue::UNDEFINED);
@@ -26,7 +29,7 @@ impl Drop for SharedLock {
 
 pub(super) async fn take(_place: &Path, name: &str) -> Result<Option<Held>, DbError> {
     let Some(locks) = js::global("navigator").and_then(|navigator| js::member(&navigator, "locks")) else {
-        return Ok(LocalLock::take(name).map(Held::Local));
+        return Ok(LocalLock::take(name));
     };
     let (sender, receiver) = oneshot::channel();
     // The lock is held until the promise that this returns resolves.
@@ -38,7 +41,7 @@ pub(super) async fn take(_place: &Path, name: &str) -> Result<Option<Held>, DbEr
         let mut release = None;
         let held = Promise::new(&mut |resolve, _| release = Some(resolve));
         // When nobody waits any more, the lock comes back in the error, is dropped, and is so released.
-        drop(sender.send(release.map(|release| SharedLock { release })));
+        drop(sender.send(release.map(|release| Rc::new(GrantedLock { release }))));
         held.into()
     });
     let options = js::object([("ifAvailable", true.into())]);
@@ -47,6 +50,6 @@ pub(super) async fn take(_place: &Path, name: &str) -> Result<Option<Held>, DbEr
     // A canceled request drops the sender: storage is denied to this page, nobody shares anything with it.
     match receiver.await {
         Ok(lock) => Ok(lock.map(Held::Shared)),
-        Err(oneshot::Canceled) => Ok(LocalLock::take(name).map(Held::Local)),
+        Err(oneshot::Canceled) => Ok(LocalLock::take(name)),
     }
 }

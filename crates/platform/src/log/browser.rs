@@ -19,5 +19,9 @@ pub(super) fn write(level: Level, line: &str) {
 
 /// Without this a panic says only `unreachable`.
 pub(super) fn report_panics() {
-    std::panic::set_hook(Box::new(|panic| console::error_1(&panic.to_string().into())));
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        console::error_1(&panic.to_string().into());
+        previous(panic);
+    }));
 }

@@ -3,14 +3,12 @@
 use super::Estimate;
 
 /// Used and available room; nothing where it is not told, as natively.
-#[expect(clippy::unused_async, reason = "asynchronous in a browser")]
 pub async fn estimate() -> Option<Estimate> {
     None
 }
 
 /// Asks that data be kept until the user deletes it; whether that was granted. Ask when the user chooses to
 /// host: some browsers show a question.
-#[expect(clippy::unused_async, reason = "asynchronous in a browser")]
 pub async fn persist() -> bool {
     true
 }

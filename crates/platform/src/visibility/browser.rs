@@ -41,7 +41,7 @@ pub(super) fn lifecycle() -> BoxStream<'static, Lifecycle> {
             }
         }));
     };
-    if let Some(document) = js::global("document").map(|document| document.unchecked_into::<EventTarget>()) {
+    if let Some(document) = js::global("document").map(wasm_bindgen::JsCast::unchecked_into::<EventTarget>) {
         let visibility = |_: &Event| Some(if is_hidden() { Lifecycle::Hidden } else { Lifecycle::Shown });
         listen(&document, "visibilitychange", visibility);
         listen(&document, "freeze", |_| Some(Lifecycle::Frozen));

@@ -1,0 +1,44 @@
+//! Which back end to use, by measurement.
+
+use cdi_model::compute::ComputeError;
+
+use crate::backend::Backend;
+use crate::gpu::{AdapterReport, GpuError};
+use crate::probe::Probe;
+
+/// The faster back end, and what was found on the way to it.
+#[derive(Debug)]
+pub struct Choice {
+    /// To be used.
+    pub backend: Backend,
+    /// The processor.
+    pub cpu: Probe,
+    /// The GPU, or why there is none. It may be there and not be chosen: a software adapter is slower than the
+    /// processor that plays it.
+    pub gpu: Result<(AdapterReport, Probe), GpuError>,
+}
+
+impl Choice {
+    /// Opens and measures what this machine has, in about a second. `now_ms` is a steady clock in milliseconds.
+    ///
+    /// # Errors
+    /// [`ComputeError::OutOfMemory`] when not even the processor can be measured.
+    pub async fn fastest(now_ms: impl Fn() -> f64) -> Result<Self, ComputeError> {
+        let mut cpu = Backend::cpu();
+        let cpu_probe = Probe::measure(&mut cpu, &now_ms).await?;
+        match measured_gpu(&now_ms).await {
+            Ok((gpu, report, probe)) => {
+                let backend = if probe.matvec_gb_s > cpu_probe.matvec_gb_s { gpu } else { cpu };
+                Ok(Self { backend, cpu: cpu_probe, gpu: Ok((report, probe)) })
+            }
+            Err(error) => Ok(Self { backend: cpu, cpu: cpu_probe, gpu: Err(error) }),
+        }
+    }
+}
+
+async fn measured_gpu(now_ms: impl Fn() -> f64) -> Result<(Backend, AdapterReport, Probe), GpuError> {
+    let mut gpu = Backend::gpu().await?;
+    let probe = Probe::measure(&mut gpu, now_ms).await?;
+    let report = gpu.adapter().cloned().ok_or(GpuError::Unavailable)?;
+    Ok((gpu, report, probe))
+}

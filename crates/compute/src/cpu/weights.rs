@@ -1,0 +1,203 @@
+//! Weight matrices and their conversion from storage types.
+
+use cdi_model::compute::{ComputeError, MatrixSpec, WeightFormat};
+use cdi_types::manifest::DType;
+use half::{bf16, f16};
+
+use super::buffer::{Buffer, Meter};
+use super::dot::{BLOCK, CHUNK, F32Row, PackedQuants, Q8Row, pack};
+
+/// Stored bytes of a Q8_0 block: an f16 scale and 32 signed bytes.
+const STORED_BLOCK: usize = 34;
+
+/// A weight matrix. Rows that were not written yet are zero.
+#[derive(Debug)]
+pub struct Matrix {
+    pub(super) spec: MatrixSpec,
+    weights: Weights,
+}
+
+#[derive(Debug)]
+enum Weights {
+    F32(Buffer<f32>),
+    Q8 { quants: Buffer<PackedQuants>, scales: Buffer<f32> },
+}
+
+/// The rows of a matrix in the format that it keeps.
+pub(super) enum Rows<'a> {
+    F32(&'a [f32]),
+    Q8 { quants: &'a [PackedQuants], scales: &'a [f32] },
+}
+
+impl Matrix {
+    pub(super) fn new(meter: &Meter, spec: MatrixSpec) -> Result<Self, ComputeError> {
+        if spec.rows == 0 || spec.cols == 0 {
+            return Err(ComputeError::Shape(format!("matrix of [{}, {}]", spec.rows, spec.cols)));
+        }
+        let elements = u64::from(spec.rows).saturating_mul(u64::from(spec.cols));
+        let weights = match spec.format {
+            WeightFormat::F32 => Weights::F32(meter.zeroed(elements)?),
+            WeightFormat::Q8_0 => {
+                if !(spec.cols as usize).is_multiple_of(BLOCK) {
+                    return Err(ComputeError::Shape(format!("Q8_0 rows of {} elements", spec.cols)));
+                }
+                Weights::Q8 {
+                    quants: meter.zeroed(elements / CHUNK as u64)?,
+                    scales: meter.zeroed(elements / BLOCK as u64)?,
+                }
+            }
+        };
+        Ok(Self { spec, weights })
+    }
+
+    pub(super) fn rows(&self) -> Rows<'_> {
+        match &self.weights {
+            Weights::F32(values) => Rows::F32(values),
+            Weights::Q8 { quants, scales } => Rows::Q8 { quants, scales },
+        }
+    }
+
+    pub(super) fn write(&mut self, first: u32, dtype: DType, bytes: &[u8]) -> Result<(), ComputeError> {
+        let range = self.stored_rows(first, dtype, bytes)?;
+        let cols = self.spec.cols as usize;
+        let (start, end) = (range.start * cols, range.end * cols);
+        match &mut self.weights {
+            Weights::F32(values) => widen(dtype, bytes, &mut values[start..end]),
+            Weights::Q8 { quants, scales } => {
+                let quants = &mut quants[start / CHUNK..end / CHUNK];
+                let scales = &mut scales[start / BLOCK..end / BLOCK];
+                for (i, (quants, scale)) in quants.chunks_exact_mut(BLOCK / CHUNK).zip(scales).enumerate() {
+                    let (q, d) = stored_block(dtype, bytes, i);
+                    *scale = d;
+                    for (packed, q) in quants.iter_mut().zip(q.as_chunks::<CHUNK>().0) {
+                        *packed = pack(q);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows that `bytes` holds.
+    fn stored_rows(&self, first: u32, dtype: DType, bytes: &[u8]) -> Result<std::ops::Range<usize>, ComputeError> {
+        let cols = self.spec.cols;
+        let shape =
+            |what: &str| ComputeError::Shape(format!("{what}: {} bytes of {dtype:?} into rows of {cols}", bytes.len()));
+        let row_bytes = dtype.row_bytes(cols).ok_or_else(|| shape("not whole blocks"))?;
+        let length = bytes.len() as u64;
+        if length == 0 || !length.is_multiple_of(row_bytes) {
+            return Err(shape("not whole rows"));
+        }
+        let end = u64::from(first).saturating_add(length / row_bytes);
+        if end > u64::from(self.spec.rows) {
+            return Err(shape("more rows than the matrix has"));
+        }
+        let end = usize::try_from(end).map_err(|_| shape("too many rows"))?;
+        Ok(first as usize..end)
+    }
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn f32(values: &'a [f32], cols: usize, row: usize) -> F32Row<'a> {
+        F32Row(&values[row * cols..][..cols])
+    }
+
+    pub(super) fn q8(quants: &'a [PackedQuants], scales: &'a [f32], cols: usize, row: usize) -> Q8Row<'a> {
+        let (chunks, blocks) = (cols / CHUNK, cols / BLOCK);
+        Q8Row { quants: &quants[row * chunks..][..chunks], scales: &scales[row * blocks..][..blocks] }
+    }
+
+    /// Writes row `row` to `out`, as f32.
+    pub(super) fn widen(&self, row: usize, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => out.copy_from_slice(Self::f32(values, out.len(), row).0),
+            Self::Q8 { quants, scales } => Self::q8(quants, scales, out.len(), row).widen(out),
+        }
+    }
+}
+
+/// Elements `start .. start + out.len()` of stored values; `start` is a multiple of [`BLOCK`] for Q8_0.
+fn widen_from(dtype: DType, bytes: &[u8], start: usize, out: &mut [f32]) {
+    match dtype {
+        DType::F32 => {
+            for (out, b) in out.iter_mut().zip(&bytes.as_chunks::<4>().0[start..]) {
+                *out = f32::from_le_bytes(*b);
+            }
+        }
+        DType::F16 => {
+            for (out, b) in out.iter_mut().zip(&bytes.as_chunks::<2>().0[start..]) {
+                *out = f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        DType::BF16 => {
+            for (out, b) in out.iter_mut().zip(&bytes.as_chunks::<2>().0[start..]) {
+                *out = bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+        DType::Q8_0 => {
+            let blocks = &bytes.as_chunks::<STORED_BLOCK>().0[start / BLOCK..];
+            for (out, block) in out.chunks_mut(BLOCK).zip(blocks) {
+                let (quants, scale) = split(block);
+                for (out, q) in out.iter_mut().zip(quants) {
+                    *out = scale * f32::from(q);
+                }
+            }
+        }
+    }
+}
+
+fn widen(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+    widen_from(dtype, bytes, 0, out);
+}
+
+/// Quants and scale of block `index`.
+fn stored_block(dtype: DType, bytes: &[u8], index: usize) -> ([i8; BLOCK], f32) {
+    if dtype == DType::Q8_0 {
+        return split(&bytes.as_chunks::<STORED_BLOCK>().0[index]);
+    }
+    let mut values = [0.0; BLOCK];
+    widen_from(dtype, bytes, index * BLOCK, &mut values);
+    quantise(&values)
+}
+
+fn split(block: &[u8; STORED_BLOCK]) -> ([i8; BLOCK], f32) {
+    let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
+    (std::array::from_fn(|i| i8::from_le_bytes([block[2 + i]])), scale)
+}
+
+/// llama.cpp's rule (`quantize_row_q8_0_ref`): `d = max|x| / 127`, `q = round(x * (1 / d))`, then `d` is kept as f16.
+///
+/// Source: <https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-quants.c>.
+fn quantise(values: &[f32; BLOCK]) -> ([i8; BLOCK], f32) {
+    let largest = values.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+    let scale = largest / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    #[allow(clippy::cast_possible_truncation, reason = "rounded and within ±127; a float cast saturates")]
+    let quants = values.map(|v| (v * inverse).round() as i8);
+    (quants, f16::from_f32(scale).to_f32())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantisation_follows_the_rule() {
+        let mut values = [0.0; BLOCK];
+        values[0] = 12.7;
+        values[1] = -6.35;
+        values[2] = 0.05;
+        values[3] = 0.04;
+        let (quants, scale) = quantise(&values);
+        assert_eq!(quants[..5], [127, -64, 1, 0, 0]);
+        assert_eq!(scale, f16::from_f32(0.1).to_f32());
+    }
+
+    #[test]
+    fn degenerate_blocks_quantise_without_surprise() {
+        assert_eq!(quantise(&[0.0; BLOCK]), ([0; BLOCK], 0.0));
+        // Too small for an f16 scale: the block becomes zero, not infinite.
+        let (_, scale) = quantise(&[1e-40; BLOCK]);
+        assert_eq!(scale, 0.0);
+    }
+}

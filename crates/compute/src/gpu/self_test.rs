@@ -1,0 +1,160 @@
+//! A small computation at start, because some drivers compute wrongly without saying so.
+//!
+//! Every operation runs on the device and on the CPU back end. The bits of the device's results become part of the
+//! kernel id: vendor and family alone do not fix them, the driver and the browser's shader compiler have a say.
+
+use cdi_model::compute::{Attention, CacheSpec, Compute, ComputeError, MatrixSpec, Rope, WeightFormat};
+use cdi_types::manifest::DType;
+use half::f16;
+
+use crate::cpu::Cpu;
+use crate::gpu::{Gpu, GpuError, Matrix, Tensor};
+
+/// Several rounds of the matvec kernels, and a Q8_0 row with an odd number of scales.
+const INNER: u32 = 33 * 32;
+const OUTPUTS: u32 = 21;
+const ROWS: u32 = 3;
+/// More positions than a tile of the attention kernel.
+const HEADS: Attention = Attention { heads: 4, kv_heads: 2, head_dim: 12, start: 0 };
+const POSITIONS: u32 = 70;
+
+/// Relative and absolute bound: rounding of 1,056 products in f32 stays far below, a wrong index far above.
+const TOLERANCE: f32 = 1e-3;
+
+/// What the device was found to do.
+pub(crate) struct Verdict {
+    /// Whether the matvec kernels give the bits of the matmul kernels. WGSL lets a driver reorder and fuse sums, so
+    /// two kernels of one order may still differ; then the matmul kernels do all the work.
+    pub(crate) matvec_agrees: bool,
+    /// FNV-1a over the bits of all results.
+    pub(crate) fingerprint: u32,
+}
+
+/// Tests every kernel of a device.
+pub(crate) async fn run(gpu: &mut Gpu) -> Result<Verdict, GpuError> {
+    let computed = exercise(gpu).await?;
+    let expected = exercise(&mut Cpu::new()).await?;
+    for ((what, computed), (_, expected)) in computed.iter().zip(&expected) {
+        compare(what, computed, expected)?;
+    }
+    let matvec_agrees = matvec_agrees(gpu, WeightFormat::F32).await? && matvec_agrees(gpu, WeightFormat::Q8_0).await?;
+    let bytes = computed.iter().flat_map(|(_, values)| values).flat_map(|value| value.to_bits().to_le_bytes());
+    let fingerprint = bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    Ok(Verdict { matvec_agrees, fingerprint })
+}
+
+type Results = Vec<(&'static str, Vec<f32>)>;
+
+/// Runs every operation and returns its name and result.
+async fn exercise<C: Compute>(c: &mut C) -> Result<Results, ComputeError> {
+    let mut results = Results::new();
+    let x = c.upload(INNER, &pattern(ROWS * INNER, 61))?;
+    let y = c.upload(INNER, &pattern(ROWS * INNER, 29))?;
+    let weight = c.new_vector(&pattern(INNER, 17))?;
+    let bias = c.new_vector(&pattern(INNER, 19))?;
+    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+        let w = load(c, format)?;
+        let product = c.matmul(&x, &w)?;
+        results.push(("matmul", c.read(&product).await?));
+        let rows = c.embed(&w, &[OUTPUTS - 1, 0, 7])?;
+        results.push(("embed", c.read(&rows).await?));
+    }
+    for (what, result) in [
+        ("rms_norm", c.rms_norm(&x, &weight, 1e-5)?),
+        ("layer_norm", c.layer_norm(&x, &weight, &bias, 1e-5)?),
+        ("silu_mul", c.silu_mul(&x, &y)?),
+        ("gelu", c.gelu(&x)?),
+        ("softmax", c.softmax(&x)?),
+        ("rows", c.rows(&x, 1, ROWS - 1)?),
+    ] {
+        results.push((what, c.read(&result).await?));
+    }
+    let mut rotated = x;
+    c.rope(&mut rotated, Rope { head_dim: 32, theta: 10_000.0, start: 1_000 })?;
+    c.add(&mut rotated, &y)?;
+    results.push(("rope and add", c.read(&rotated).await?));
+
+    let Attention { heads, kv_heads, head_dim, .. } = HEADS;
+    let q = c.upload(heads * head_dim, &pattern(POSITIONS * heads * head_dim, 61))?;
+    let k = c.upload(kv_heads * head_dim, &pattern(POSITIONS * kv_heads * head_dim, 29))?;
+    let v = c.upload(kv_heads * head_dim, &pattern(POSITIONS * kv_heads * head_dim, 17))?;
+    let mut cache = c.new_cache(CacheSpec { kv_heads, head_dim, positions: POSITIONS })?;
+    let attended = c.attention(&q, &k, &v, &mut cache, HEADS)?;
+    results.push(("attention", c.read(&attended).await?));
+    Ok(results)
+}
+
+async fn matvec_agrees(gpu: &mut Gpu, format: WeightFormat) -> Result<bool, GpuError> {
+    let w = load(gpu, format)?;
+    let row = gpu.upload(INNER, &pattern(INNER, 61))?;
+    let alone = row_product(gpu, &row, &w, true).await?;
+    let among = row_product(gpu, &row, &w, false).await?;
+    compare("matvec", &alone, &among)?;
+    Ok(alone.iter().zip(&among).all(|(a, b)| a.to_bits() == b.to_bits()))
+}
+
+async fn row_product(gpu: &mut Gpu, row: &Tensor, w: &Matrix, matvec: bool) -> Result<Vec<f32>, ComputeError> {
+    gpu.matvec = matvec;
+    let product = gpu.matmul(row, w)?;
+    gpu.read(&product).await
+}
+
+fn compare(what: &str, computed: &[f32], expected: &[f32]) -> Result<(), GpuError> {
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE * b.abs().max(1.0);
+    if computed.len() == expected.len() && computed.iter().zip(expected).all(close) {
+        return Ok(());
+    }
+    let first = computed.iter().zip(expected).position(|pair| !close(pair)).unwrap_or(0);
+    let (got, wanted) = (computed.get(first), expected.get(first));
+    Err(GpuError::SelfTest(format!("{what}: element {first} is {got:?} and should be {wanted:?}")))
+}
+
+/// Values between -2 and 2 that are no multiples of powers of two, so that roundings show, and do not repeat with
+/// the tiles of a kernel.
+fn pattern(count: u32, period: u16) -> Vec<f32> {
+    let step = |i: u32| u16::try_from(i * 7 % u32::from(period)).unwrap_or(0);
+    (0..count).map(|i| (f32::from(step(i)) / f32::from(period) - 0.5) * 4.0).collect()
+}
+
+/// A matrix of blocks with scales of their own, whose elements both formats keep exactly.
+fn load<C: Compute>(c: &mut C, format: WeightFormat) -> Result<C::Matrix, ComputeError> {
+    let mut stored = Vec::new();
+    for (block, scale) in pattern(OUTPUTS * INNER / 32, 37).into_iter().enumerate() {
+        stored.extend(f16::from_f32(scale / 256.0).to_le_bytes());
+        stored.extend((0..32).map(|i| (block * 32 + i * 5 + i * i).to_le_bytes()[0]));
+    }
+    let mut matrix = c.new_matrix(MatrixSpec { rows: OUTPUTS, cols: INNER, format })?;
+    c.write_rows(&mut matrix, 0, DType::Q8_0, &stored)?;
+    Ok(matrix)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    /// Fails where a driver orders the sums of the kernels differently, and then says which adapter it is.
+    #[test]
+    fn matvec_gives_the_bits_of_matmul_and_bits_are_repeatable() {
+        let mut gpu = match block_on(Gpu::new()) {
+            Err(GpuError::AdapterRefused(_)) => {
+                eprintln!("SKIPPED gpu self-test: no adapter");
+                return;
+            }
+            opened => opened.expect("a working adapter"),
+        };
+        assert!(gpu.matvec, "{gpu:?}");
+        let verdict = block_on(run(&mut gpu)).expect("a second run");
+        assert!(verdict.matvec_agrees);
+        assert!(gpu.kernel_id.ends_with(&format!("-{:08x}", verdict.fingerprint)), "{gpu:?}");
+    }
+
+    #[test]
+    fn differences_beyond_rounding_are_reported() {
+        assert!(compare("x", &[1.0, 1e6], &[1.000_1, 1.000_1e6]).is_ok());
+        for wrong in [&[1.0, 1.01][..], &[1.0, f32::NAN], &[1.0]] {
+            assert!(matches!(compare("x", wrong, &[1.0, 1.0]), Err(GpuError::SelfTest(_))), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! Executes a shard: the back ends of [`cdi_model::compute::Compute`].
+//!
+//! - [`cpu`]: portable SIMD on one thread, natively and in a tab.
+//! - [`gpu`]: WebGPU, natively through Vulkan and in a tab through the browser.
+//! - [`backend`]: the switch between back ends, so that nothing above it names one.
+//! - [`probe`]: measured speed of any of them, and [`choice`] by it.
+//! - `conformance` (feature of the same name): the checks that every back end must pass, as test support.
+
+pub mod backend;
+pub mod choice;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod cpu;
+pub mod gpu;
+pub mod probe;

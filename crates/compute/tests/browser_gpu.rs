@@ -1,0 +1,52 @@
+//! The WebGPU back end in a dedicated worker of a browser.
+#![cfg(target_arch = "wasm32")]
+
+use cdi_compute::choice::Choice;
+use cdi_compute::conformance;
+use cdi_compute::gpu::{Gpu, GpuError, GpuOptions};
+use cdi_model::compute::{Compute, ComputeError};
+use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
+
+wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+/// The back end, or `None` after a visible line where the browser has no adapter.
+async fn open(options: GpuOptions) -> Option<Gpu> {
+    let opened = Gpu::with_options(options).await;
+    if let Err(GpuError::AdapterRefused(_) | GpuError::Unavailable) = opened {
+        console_log!("SKIPPED gpu conformance: no adapter");
+        return None;
+    }
+    Some(opened.expect("a working adapter"))
+}
+
+macro_rules! cases {
+    ($($case:ident,)*) => {$(
+        #[wasm_bindgen_test]
+        async fn $case() {
+            if let Some(mut gpu) = open(GpuOptions::default()).await {
+                conformance::$case(&mut gpu).await;
+            }
+        }
+    )*};
+}
+cdi_compute::conformance_cases!(cases);
+
+#[wasm_bindgen_test]
+async fn a_software_adapter_ranks_below_the_processor() {
+    let now_ms = || js_sys::Date::now();
+    let choice = Choice::fastest(now_ms).await.expect("a back end");
+    console_log!("{choice:?}");
+    if let Ok((report, probe)) = choice.gpu {
+        assert_eq!(report.backend, "webgpu");
+        assert!(!report.is_software || probe.matvec_gb_s < choice.cpu.matvec_gb_s);
+    }
+}
+
+#[wasm_bindgen_test]
+async fn a_released_device_says_so_for_ever() {
+    let Some(mut gpu) = open(GpuOptions::default()).await else { return };
+    let x = gpu.upload(4, &[1.0; 4]).expect("upload");
+    gpu.release();
+    assert!(matches!(gpu.read(&x).await, Err(ComputeError::DeviceLost(_))));
+    assert!(gpu.upload(4, &[1.0; 4]).expect_err("lost").is_fatal());
+}

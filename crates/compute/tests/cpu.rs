@@ -1,0 +1,39 @@
+//! The CPU back end natively, and through the switch.
+
+use cdi_compute::backend::Backend;
+use cdi_compute::conformance;
+use cdi_compute::cpu::{Cpu, KERNEL_ID};
+use cdi_model::compute::Compute;
+use futures::executor::block_on;
+
+macro_rules! cases {
+    ($($case:ident,)*) => {$(
+        #[test]
+        fn $case() {
+            block_on(conformance::$case(&mut Cpu::new()));
+        }
+    )*};
+}
+cdi_compute::conformance_cases!(cases);
+
+mod through_the_switch {
+    use super::*;
+
+    macro_rules! cases {
+        ($($case:ident,)*) => {$(
+            #[test]
+            fn $case() {
+                block_on(conformance::$case(&mut Backend::cpu()));
+            }
+        )*};
+    }
+    cdi_compute::conformance_cases!(cases);
+}
+
+/// The same constant is checked in a browser: equal kernel ids give equal bits.
+#[test]
+fn bits_are_those_of_the_kernel_id() {
+    let mut cpu = Cpu::new();
+    assert_eq!(cpu.kernel_id(), KERNEL_ID);
+    assert_eq!(block_on(conformance::fingerprint(&mut cpu)), conformance::CPU_F32_V1_FINGERPRINT);
+}

@@ -1,0 +1,353 @@
+//! One `RTCPeerConnection` and what its events leave behind: candidates, channels, its status.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use js_sys::{Array, Function, JSON, Reflect};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    RtcConfiguration, RtcDataChannel, RtcDataChannelEvent, RtcIceCandidateInit, RtcIceServer, RtcPeerConnection,
+    RtcPeerConnectionIceEvent, RtcPeerConnectionState, RtcSdpType, RtcSessionDescriptionInit,
+};
+
+use super::channel::{BrowserChannel, OpenChannel};
+use super::teardown::OpenConnections;
+use super::{Error, IceServer};
+use crate::half_close::UnreadBudget;
+use crate::signalling::{IceCandidate, MAX_CANDIDATES};
+use crate::substream::{Attention, Substream};
+
+/// Streams of one connection that one side has opened and that are not over yet. Chromium has
+/// 1,024 channel ids a connection, half of them for each side, and frees one only after both
+/// sides closed it.
+pub const MAX_STREAMS_PER_SIDE: usize = 256;
+
+/// The channel that makes the browser put a data section into the offer; it carries nothing.
+const INIT_LABEL: &str = "init";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Connecting,
+    Connected,
+    Lost,
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Local,
+    Remote,
+}
+
+struct State {
+    status: Status,
+    /// Of the one task that owns the connection: first the handshake, then the swarm's connection.
+    task: Option<Waker>,
+    candidates: VecDeque<IceCandidate>,
+    channels: HashMap<u64, (Side, OpenChannel)>,
+    accepted: VecDeque<Substream<BrowserChannel>>,
+    next_id: u64,
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    fn count(&self, side: Side) -> usize {
+        self.channels.values().filter(|(opener, _)| *opener == side).count()
+    }
+}
+
+/// What the callbacks and the owner share.
+pub(super) struct Inner {
+    pc: RtcPeerConnection,
+    attention: Attention,
+    budget: UnreadBudget,
+    state: RefCell<State>,
+}
+
+impl Inner {
+    /// The connection is over: every stream ends, the owner sees the error.
+    pub(super) fn close(&self) {
+        self.end(Status::Closed);
+    }
+
+    fn end(&self, status: Status) {
+        // `close` tells the peer at once: its channels get their `close` event.
+        self.pc.close();
+        let mut state = self.state.borrow_mut();
+        if matches!(state.status, Status::Connecting | Status::Connected) {
+            state.status = status;
+        }
+        state.accepted.clear();
+        for (_, channel) in state.channels.values() {
+            channel.port().on_closed();
+        }
+        state.wake();
+    }
+
+    fn on_state_change(&self) {
+        match self.pc.connection_state() {
+            RtcPeerConnectionState::Connected => {
+                let mut state = self.state.borrow_mut();
+                if state.status == Status::Connecting {
+                    state.status = Status::Connected;
+                    state.wake();
+                }
+            }
+            RtcPeerConnectionState::Failed | RtcPeerConnectionState::Closed => self.end(Status::Lost),
+            // "disconnected" is a hint only: ICE may recover, and turns to "failed" if not.
+            _ => {}
+        }
+    }
+
+    fn on_candidate(&self, event: &RtcPeerConnectionIceEvent) {
+        let Some(json) = event.candidate().and_then(|candidate| JSON::stringify(&candidate.to_json()).ok()) else {
+            return;
+        };
+        match serde_json::from_str(&String::from(json)) {
+            Ok(candidate) => {
+                let mut state = self.state.borrow_mut();
+                if state.candidates.len() < MAX_CANDIDATES {
+                    state.candidates.push_back(candidate);
+                    state.wake();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "candidate of this browser not understood"),
+        }
+    }
+
+    fn on_channel(&self, channel: RtcDataChannel) {
+        if channel.label() == INIT_LABEL {
+            return;
+        }
+        if self.state.borrow().count(Side::Remote) >= MAX_STREAMS_PER_SIDE {
+            tracing::debug!("the peer opened more than {MAX_STREAMS_PER_SIDE} streams");
+            channel.close();
+            return;
+        }
+        let stream = self.attach(Side::Remote, channel);
+        let mut state = self.state.borrow_mut();
+        state.accepted.push_back(stream);
+        state.wake();
+    }
+
+    fn attach(&self, side: Side, channel: RtcDataChannel) -> Substream<BrowserChannel> {
+        let mut state = self.state.borrow_mut();
+        let id = state.next_id;
+        state.next_id += 1;
+        let (stream, open) = OpenChannel::attach(id, channel, self.budget.clone(), self.attention.clone());
+        state.channels.insert(id, (side, open));
+        stream
+    }
+}
+
+/// The owner's handle. Dropping it closes the connection.
+pub(super) struct PeerConnection {
+    inner: Rc<Inner>,
+    _on_candidate: Closure<dyn FnMut(RtcPeerConnectionIceEvent)>,
+    _on_channel: Closure<dyn FnMut(RtcDataChannelEvent)>,
+    _on_state_change: Closure<dyn FnMut(JsValue)>,
+}
+
+impl PeerConnection {
+    pub(super) fn new(ice_servers: &[IceServer], connections: &OpenConnections) -> Result<Self, Error> {
+        let pc = RtcPeerConnection::new_with_configuration(&configuration(ice_servers))?;
+        let inner = Rc::new(Inner {
+            pc,
+            attention: Attention::default(),
+            budget: UnreadBudget::default(),
+            state: RefCell::new(State {
+                status: Status::Connecting,
+                task: None,
+                candidates: VecDeque::new(),
+                channels: HashMap::new(),
+                accepted: VecDeque::new(),
+                next_id: 0,
+            }),
+        });
+        connections.register(&inner);
+
+        // The callbacks hold the connection weakly, or it would keep itself alive for ever.
+        let weak = Rc::downgrade(&inner);
+        let on_candidate = Closure::new({
+            let weak = weak.clone();
+            move |event: RtcPeerConnectionIceEvent| {
+                if let Some(inner) = weak.upgrade() {
+                    inner.on_candidate(&event);
+                }
+            }
+        });
+        let on_channel = Closure::new({
+            let weak = weak.clone();
+            move |event: RtcDataChannelEvent| {
+                if let Some(inner) = weak.upgrade() {
+                    inner.on_channel(event.channel());
+                }
+            }
+        });
+        let on_state_change = Closure::new(move |_: JsValue| {
+            if let Some(inner) = weak.upgrade() {
+                inner.on_state_change();
+            }
+        });
+        inner.pc.set_onicecandidate(Some(on_candidate.as_ref().unchecked_ref()));
+        inner.pc.set_ondatachannel(Some(on_channel.as_ref().unchecked_ref()));
+        inner.pc.set_onconnectionstatechange(Some(on_state_change.as_ref().unchecked_ref()));
+        Ok(Self { inner, _on_candidate: on_candidate, _on_channel: on_channel, _on_state_change: on_state_change })
+    }
+
+    /// Opens the channel that only makes the offer contain a data section.
+    pub(super) fn open_init_channel(&self) -> Result<RtcDataChannel, Error> {
+        create_data_channel(&self.inner.pc, INIT_LABEL)
+    }
+
+    pub(super) async fn create_offer(&self) -> Result<String, Error> {
+        let offer = JsFuture::from(self.inner.pc.create_offer()).await?;
+        self.set_local(RtcSdpType::Offer, &offer).await
+    }
+
+    pub(super) async fn answer(&self, offer: &str) -> Result<String, Error> {
+        self.set_remote(RtcSdpType::Offer, offer).await?;
+        let answer = JsFuture::from(self.inner.pc.create_answer()).await?;
+        self.set_local(RtcSdpType::Answer, &answer).await
+    }
+
+    pub(super) async fn accept_answer(&self, answer: &str) -> Result<(), Error> {
+        self.set_remote(RtcSdpType::Answer, answer).await
+    }
+
+    async fn set_local(&self, kind: RtcSdpType, description: &JsValue) -> Result<String, Error> {
+        let sdp = Reflect::get(description, &"sdp".into())?
+            .as_string()
+            .ok_or_else(|| Error::Js("description without SDP".to_owned()))?;
+        let init = RtcSessionDescriptionInit::new(kind);
+        init.set_sdp(&sdp);
+        JsFuture::from(self.inner.pc.set_local_description(&init)).await?;
+        Ok(sdp)
+    }
+
+    async fn set_remote(&self, kind: RtcSdpType, sdp: &str) -> Result<(), Error> {
+        let init = RtcSessionDescriptionInit::new(kind);
+        init.set_sdp(sdp);
+        JsFuture::from(self.inner.pc.set_remote_description(&init)).await?;
+        Ok(())
+    }
+
+    /// Gives the browser a candidate of the peer. One that it cannot use does not hurt the others.
+    pub(super) async fn add_candidate(&self, candidate: &IceCandidate) {
+        let init = RtcIceCandidateInit::new(&candidate.candidate);
+        init.set_sdp_mid(candidate.sdp_mid.as_deref());
+        init.set_sdp_m_line_index(candidate.sdp_m_line_index);
+        let added = self.inner.pc.add_ice_candidate_with_opt_rtc_ice_candidate_init(Some(&init));
+        if let Err(error) = JsFuture::from(added).await {
+            tracing::debug!(?error, "candidate of the peer not usable");
+        }
+    }
+
+    /// The next candidate that the browser found.
+    pub(super) fn poll_candidate(&self, cx: &Context<'_>) -> Poll<IceCandidate> {
+        let mut state = self.inner.state.borrow_mut();
+        state.task = Some(cx.waker().clone());
+        state.candidates.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Ready when the direct connection is up, or will never be.
+    pub(super) fn poll_connected(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        let mut state = self.inner.state.borrow_mut();
+        state.task = Some(cx.waker().clone());
+        match state.status {
+            Status::Connecting => Poll::Pending,
+            Status::Connected => Poll::Ready(Ok(())),
+            Status::Lost => Poll::Ready(Err(Error::Lost)),
+            Status::Closed => Poll::Ready(Err(Error::Closed)),
+        }
+    }
+
+    /// The next stream that the peer opened.
+    pub(super) fn poll_accept(&self, cx: &Context<'_>) -> Poll<Substream<BrowserChannel>> {
+        let mut state = self.inner.state.borrow_mut();
+        state.task = Some(cx.waker().clone());
+        state.accepted.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Opens a stream; waits while [`MAX_STREAMS_PER_SIDE`] of ours are not over.
+    pub(super) fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<Substream<BrowserChannel>, Error>> {
+        let mut state = self.inner.state.borrow_mut();
+        if state.count(Side::Local) >= MAX_STREAMS_PER_SIDE {
+            state.task = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
+        let channel = create_data_channel(&self.inner.pc, "")?;
+        Poll::Ready(Ok(self.inner.attach(Side::Local, channel)))
+    }
+
+    pub(super) fn attention(&self) -> &Attention {
+        &self.inner.attention
+    }
+
+    /// Forgets the stream if it is over; returns whether its user has dropped it but it is not over yet.
+    pub(super) fn reap(&self, id: u64) -> bool {
+        let mut state = self.inner.state.borrow_mut();
+        let Some((_, channel)) = state.channels.get(&id) else { return false };
+        if !channel.port().is_over() {
+            return channel.port().is_detached();
+        }
+        state.channels.remove(&id);
+        state.wake();
+        false
+    }
+
+    /// Closes a stream that has lingered long enough.
+    pub(super) fn abort(&self, id: u64) {
+        if let Some((_, channel)) = self.inner.state.borrow().channels.get(&id) {
+            channel.abort();
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Drop for PeerConnection {
+    fn drop(&mut self) {
+        self.inner.pc.set_onicecandidate(None);
+        self.inner.pc.set_ondatachannel(None);
+        self.inner.pc.set_onconnectionstatechange(None);
+        self.inner.close();
+    }
+}
+
+fn configuration(ice_servers: &[IceServer]) -> RtcConfiguration {
+    let list = Array::new();
+    for server in ice_servers {
+        let entry = RtcIceServer::new();
+        let urls: Array = server.urls.iter().map(|url| JsValue::from_str(url)).collect();
+        entry.set_urls(&urls);
+        if let Some(username) = &server.username {
+            entry.set_username(username);
+        }
+        if let Some(credential) = &server.credential {
+            entry.set_credential(credential);
+        }
+        list.push(&entry);
+    }
+    let configuration = RtcConfiguration::new();
+    configuration.set_ice_servers(&list);
+    configuration
+}
+
+/// web-sys' binding does not catch the exception that the browser throws on a closed connection
+/// or when it runs out of channel ids.
+fn create_data_channel(pc: &RtcPeerConnection, label: &str) -> Result<RtcDataChannel, Error> {
+    let create: Function = Reflect::get(pc, &"createDataChannel".into())?.dyn_into()?;
+    Ok(create.call1(pc, &label.into())?.dyn_into()?)
+}

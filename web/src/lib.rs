@@ -1,0 +1,13 @@
+//! The page of a node.
+//!
+//! [`state::State`] is a pure reduction of the node's [`Event`](cdi_node::view::Event)s and of what the
+//! user did ([`state::Action`]); [`app::App`] feeds it and renders it with the [`components`]. The page
+//! polls nothing and knows nothing of networks, models or GPUs.
+
+pub mod app;
+pub mod components;
+pub mod crash;
+pub mod format;
+pub mod link;
+pub mod state;
+pub mod theme;
