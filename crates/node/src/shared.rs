@@ -13,8 +13,8 @@ use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 
-use crate::compute::{Compute, StartArgs};
 use crate::compute::protocol::{ModelInfo, StageKey};
+use crate::compute::{Compute, StartArgs};
 use crate::engine::{Hosted, Settings};
 use crate::serve;
 use crate::view::{Event, HostLayers, Link, Progress};

@@ -88,6 +88,20 @@ async fn the_description_names_the_address_that_was_asked_at() {
 }
 
 #[tokio::test]
+async fn the_model_of_the_description_can_be_fetched_by_its_id() {
+    let relay = relay().await;
+    let description = json(&relay, "/relay.json").await;
+    let id: cdi_types::Cid = description["models"][0].as_str().expect("a model").parse().expect("a CID");
+    let response = get(&relay, &format!("/ipfs/{id}?format=raw")).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/vnd.ipld.raw");
+    assert_eq!(response.headers()["cross-origin-resource-policy"], "cross-origin");
+    assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    let manifest = response.bytes().await.expect("a body");
+    cdi_types::block::verify(&id, &manifest).expect("the block matches its CID");
+}
+
+#[tokio::test]
 async fn configured_addresses_are_announced_instead() {
     let external: cdi_net::Address = "/dns4/relay.example.org/tcp/443/tls/ws".parse().expect("an address");
     let listen = ([127, 0, 0, 1], 0).into();

@@ -293,7 +293,7 @@ mod hostile {
         loop {
             match flooder.select_next_some().await {
                 SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. }) => return,
-                SwarmEvent::OutgoingConnectionError { error, .. } => panic!("not connected: {error}"),
+                SwarmEvent::OutgoingConnectionError { error, .. } => unreachable!("not connected: {error}"),
                 _ => {}
             }
         }

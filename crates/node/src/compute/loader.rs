@@ -118,12 +118,7 @@ impl Loader {
         Ok((progress, kernel_id))
     }
 
-    async fn write(
-        &self,
-        plan: &StagePlan,
-        id: StageId,
-        executor: &Mutex<Executor<Backend>>,
-    ) -> Result<(), LoadError> {
+    async fn write(&self, plan: &StagePlan, id: StageId, executor: &Mutex<Executor<Backend>>) -> Result<(), LoadError> {
         for tensor in &plan.tensors {
             for block in &tensor.blocks {
                 let bytes = self.fetcher.block(&self.store, &block.cid).await?;

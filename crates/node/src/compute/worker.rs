@@ -80,7 +80,8 @@ impl WorkError {
 /// Serves `port` until it closes. `place` is where blocks are kept.
 pub async fn run(port: Port, place: Place) {
     let (sender, mut receiver) = port.split();
-    let worker = Rc::new(Worker { sender, place, started: Instant::now(), half: RefCell::default(), lost: Cell::new(false) });
+    let worker =
+        Rc::new(Worker { sender, place, started: Instant::now(), half: RefCell::default(), lost: Cell::new(false) });
     let mut running = FuturesUnordered::new();
     loop {
         select! {
@@ -310,7 +311,9 @@ impl Half {
         match self.executor.lock().await.step(key, start, input, want).await? {
             Output::Hidden(rows) => Ok((Answer::Rows, rows)),
             // The token after a row stands at the next position.
-            Output::Tokens(ids) => Ok((Answer::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect()), Vec::new())),
+            Output::Tokens(ids) => {
+                Ok((Answer::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect()), Vec::new()))
+            }
         }
     }
 

@@ -55,7 +55,7 @@ impl Node {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, picked).await.unwrap_or_else(|_| panic!("no {what} in {PATIENCE:?}"))
+        tokio::time::timeout(PATIENCE, picked).await.expect(what)
     }
 
     /// Waits until the relay holds a reservation.
