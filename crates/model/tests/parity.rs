@@ -3,7 +3,7 @@
 use cdi_model::compute::WeightFormat;
 use cdi_model::fixture::parity::{TOLERANCE, check, check_same_bits, drift};
 use cdi_model::fixture::reference::Reference;
-use cdi_model::fixture::{GENESIS, TINY};
+use cdi_model::fixture::{GENESIS, GENESIS_DRAFT, TINY};
 
 #[test]
 fn tiny_models_match_transformers() {
@@ -18,6 +18,11 @@ fn genesis_matches_transformers() {
     let drift = pollster::block_on(check(&mut Reference::new(), &GENESIS, TOLERANCE)).expect("parity");
     println!("genesis: {drift:?}");
     assert!(drift.greedy.1 > 50);
+}
+
+#[test]
+fn the_draft_matches_transformers() {
+    pollster::block_on(check(&mut Reference::new(), &GENESIS_DRAFT, TOLERANCE)).expect("parity");
 }
 
 /// Quantised weights change the logits a little, and nothing else.

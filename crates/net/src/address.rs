@@ -79,7 +79,7 @@ impl Address {
     #[must_use]
     pub fn transport(&self) -> &'static str {
         let has = |wanted: fn(&Protocol<'_>) -> bool| self.0.iter().any(|p| wanted(&p));
-        if has(|p| matches!(p, Protocol::WebRTC | Protocol::WebRTCDirect)) {
+        if self.is_webrtc() {
             "WebRTC"
         } else if has(|p| matches!(p, Protocol::Wss(_) | Protocol::Tls)) {
             "secure WebSocket"
@@ -90,6 +90,10 @@ impl Address {
         } else {
             "another transport"
         }
+    }
+
+    pub(crate) fn is_webrtc(&self) -> bool {
+        self.0.iter().any(|p| matches!(p, Protocol::WebRTC | Protocol::WebRTCDirect))
     }
 
     /// Whether a connection to or from this address goes through a relay.

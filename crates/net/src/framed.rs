@@ -86,8 +86,10 @@ where
             return if end == 1 { Ok(None) } else { Err(FrameError::Truncated) };
         }
         if decode::is_last(prefix[end - 1]) {
-            let (length, _) = decode::u32(&prefix[..end]).map_err(|_| FrameError::Prefix)?;
-            return usize::try_from(length).map(Some).map_err(|_| FrameError::Prefix);
+            // Not `decode::u32`, which drops the bits above the 32nd without a word.
+            let (length, _) = decode::u64(&prefix[..end]).map_err(|_| FrameError::Prefix)?;
+            let length = u32::try_from(length).ok().and_then(|length| usize::try_from(length).ok());
+            return length.map(Some).ok_or(FrameError::Prefix);
         }
     }
     Err(FrameError::Prefix)
@@ -119,7 +121,8 @@ mod tests {
             let bytes = write(&messages);
             let mut stream = Cursor::new(bytes);
             for message in &messages {
-                prop_assert_eq!(block_on(read_message(&mut stream, 300)).expect("complete").as_ref(), Some(message));
+                let read = block_on(read_message(&mut stream, 300)).expect("complete");
+                prop_assert_eq!(read.as_ref(), Some(message));
             }
             prop_assert!(block_on(read_message(&mut stream, 300)).expect("the end").is_none());
         }

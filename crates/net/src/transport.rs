@@ -9,11 +9,11 @@ use cdi_types::PeerId;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::identity::Keypair;
-use libp2p::{relay, swarm};
+use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{DIRECT_OVER_RELAY, Direct, build, config};
+pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config};
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,6 +25,10 @@ pub(crate) struct Parts {
     pub(crate) transport: Boxed<(PeerId, StreamMuxerBox)>,
     pub(crate) relay: relay::client::Behaviour,
     pub(crate) direct: Direct,
+    /// What the transports listen on without being asked.
+    pub(crate) listen: Vec<Multiaddr>,
+    /// Held as long as the swarm.
+    pub(crate) guard: Guard,
 }
 
 /// TCP and WebSocket, with names resolved, and circuits through relays.
@@ -40,6 +44,8 @@ mod target {
     pub(crate) type Direct = dummy::Behaviour;
     /// Whether [`Direct`] can dial `<relay>/p2p-circuit/webrtc/p2p/<peer>`.
     pub(crate) const DIRECT_OVER_RELAY: bool = false;
+    /// The system closes a process's sockets.
+    pub(crate) type Guard = ();
 
     pub(crate) fn build(keypair: &Keypair) -> Result<Parts, NetError> {
         let resolved = || {
@@ -55,7 +61,7 @@ mod target {
             .multiplex(yamux::Config::default())
             .timeout(CONNECT_TIMEOUT)
             .boxed();
-        Ok(Parts { transport, relay, direct: dummy::Behaviour })
+        Ok(Parts { transport, relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
     }
 
     pub(crate) fn config() -> swarm::Config {
@@ -63,30 +69,43 @@ mod target {
     }
 }
 
-/// WebSocket, and circuits through relays.
+/// WebRTC between tabs, WebSocket to relays, and circuits through them.
 #[cfg(target_arch = "wasm32")]
 mod target {
+    use cdi_webrtc::browser::{self, PageHideGuard};
+    use futures::future::Either;
     use libp2p::core::upgrade::Version;
-    use libp2p::swarm::dummy;
+    use libp2p::multiaddr::Protocol;
     use libp2p::{Transport as _, noise, websocket_websys, yamux};
 
     use super::*;
 
     /// Direct links between tabs.
-    pub(crate) type Direct = dummy::Behaviour;
+    pub(crate) type Direct = browser::Behaviour;
     /// Whether [`Direct`] can dial `<relay>/p2p-circuit/webrtc/p2p/<peer>`.
-    pub(crate) const DIRECT_OVER_RELAY: bool = false;
+    pub(crate) const DIRECT_OVER_RELAY: bool = true;
+    /// Closes the direct links when the page goes away: a browser leaves the peers to find out by themselves.
+    /// `None` where there is no page.
+    pub(crate) type Guard = Option<PageHideGuard>;
 
     pub(crate) fn build(keypair: &Keypair) -> Result<Parts, NetError> {
-        let (relayed, relay) = relay::client::new(keypair.public().to_peer_id());
-        let transport = relayed
+        let peer = keypair.public().to_peer_id();
+        let (webrtc, direct) = browser::new(peer, browser::Config::default());
+        let guard = direct.connections().close_on_pagehide();
+        let guard = guard.inspect_err(|error| tracing::warn!(%error, "direct links are not closed with the page")).ok();
+        let (relayed, relay) = relay::client::new(peer);
+        let over_relay = relayed
             .or_transport(websocket_websys::Transport::default())
             .upgrade(Version::V1Lazy)
             .authenticate(noise::Config::new(keypair).map_err(|e| NetError::Start(format!("noise: {e}")))?)
             .multiplex(yamux::Config::default())
-            .timeout(CONNECT_TIMEOUT)
-            .boxed();
-        Ok(Parts { transport, relay, direct: dummy::Behaviour })
+            .timeout(CONNECT_TIMEOUT);
+        let transport = webrtc.or_transport(over_relay).map(|either, _| match either {
+            Either::Left((peer, muxer)) => (peer, muxer),
+            Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+        });
+        let listen = vec![Multiaddr::from(Protocol::WebRTC)];
+        Ok(Parts { transport: transport.boxed(), relay, direct, listen, guard })
     }
 
     pub(crate) fn config() -> swarm::Config {

@@ -18,7 +18,7 @@ use crate::event::{EventSender, Events, NetEvent};
 use crate::handle::{Command, NetArgs};
 use crate::links::{Change, Links};
 use crate::relays::Relays;
-use crate::transport;
+use crate::transport::{self, Guard};
 use crate::{Address, Incoming, LinkKind, NetError, NetStats, address, gossip};
 
 /// Time for connections to close cleanly.
@@ -31,6 +31,7 @@ pub(crate) struct Worker {
     pub(crate) links: Links,
     pub(crate) dials: Dials,
     pub(crate) stats: NetStats,
+    _guard: Guard,
     topic: TopicHash,
     commands: mpsc::Receiver<Command>,
     events: EventSender,
@@ -47,7 +48,7 @@ impl Worker {
         let parts = transport::build(&keypair)?;
         let behaviour = Behaviour::new(&keypair, args.network, &args.agent, parts.relay, parts.direct)?;
         let mut swarm = Swarm::new(parts.transport, behaviour, peer, transport::config());
-        for address in args.listen {
+        for address in parts.listen.into_iter().map(Address::from).chain(args.listen) {
             let listening = swarm.listen_on(address.as_multiaddr().clone());
             listening.map_err(|e| NetError::Listen { address, reason: root_cause(&e) })?;
         }
@@ -65,6 +66,7 @@ impl Worker {
             links: Links::default(),
             dials: Dials::default(),
             stats: NetStats::default(),
+            _guard: parts.guard,
             topic: gossip::topic(args.network).hash(),
             commands,
             events: sender,
@@ -174,8 +176,10 @@ impl Worker {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.stats.connections += 1;
                 let (address, link) = address::of_endpoint(&endpoint);
+                let webrtc = address.is_webrtc();
                 self.on_connected(peer_id, connection_id, address, link);
-                if link == LinkKind::Direct && endpoint.is_dialer() {
+                // WebRTC's own behaviour does it when the signalling over the circuit has ended.
+                if link == LinkKind::Direct && endpoint.is_dialer() && !webrtc {
                     self.close_relayed(&peer_id);
                 }
             }
@@ -217,8 +221,7 @@ impl Worker {
         self.dials.reached(&peer, link);
     }
 
-    /// Streams should take the direct link. Only the dialler closes: the other side may still be using the
-    /// circuit to finish the signalling.
+    /// Streams should take the direct link. The dialler closes, so that both sides do not race.
     fn close_relayed(&mut self, peer: &PeerId) {
         for connection in self.links.relayed(peer) {
             self.swarm.close_connection(connection);

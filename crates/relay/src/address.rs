@@ -29,12 +29,10 @@ pub(crate) fn loopback_if_unspecified(address: SocketAddr) -> SocketAddr {
 /// there. Only that client sees the answer, so a forged header fools nobody else.
 pub(crate) fn from_host(host: &str) -> Option<Address> {
     let authority: Authority = host.parse().ok()?;
-    if authority.as_str().contains('@') {
-        return None;
-    }
-    let port = match authority.port() {
-        Some(port) => port.as_str().parse().ok()?,
-        None => HTTP_PORT,
+    // What stands before the host is a user, which a `Host` header has not.
+    let port = match authority.as_str().strip_prefix(authority.host())? {
+        "" => HTTP_PORT,
+        rest => rest.strip_prefix(':')?.parse().ok()?,
     };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     let address = match name.parse::<IpAddr>() {

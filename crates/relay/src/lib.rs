@@ -7,6 +7,7 @@
 mod accept;
 mod address;
 mod config;
+mod genesis;
 mod health;
 mod http;
 mod identity;

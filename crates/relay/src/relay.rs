@@ -1,10 +1,10 @@
 //! Starts and stops a relay: identity, sockets, swarm, HTTP.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use cdi_model::import::ImportError;
 use cdi_net::{Address, NetError};
 use cdi_types::PeerId;
 use futures::StreamExt as _;
@@ -20,7 +20,7 @@ use crate::identity::IdentityError;
 use crate::stop::Stopper;
 use crate::swarm::Behaviour;
 use crate::websocket::Upgrades;
-use crate::{accept, address, http, identity, stop, swarm};
+use crate::{accept, address, genesis, http, identity, stop, swarm};
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,12 @@ pub enum RelayError {
     /// There is no identity.
     #[error("no identity: {0}")]
     Identity(#[from] IdentityError),
+    /// The embedded model cannot be read.
+    #[error("the embedded model: {0}")]
+    Genesis(#[from] ImportError),
+    /// The program is being stopped while it starts.
+    #[error("stopped while starting")]
+    Interrupted,
     /// The swarm could not be built.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -76,6 +82,10 @@ impl Relay {
         let keypair = identity::load(config.data.as_deref()).await?;
         let peer_id = keypair.public().peer_id();
 
+        // Computing, not waiting: kept off the threads that serve.
+        let genesis = tokio::task::spawn_blocking(genesis::load);
+        let (model, blocks) = genesis.await.map_err(|_| RelayError::Interrupted)??;
+
         let (upgrades, upgraded) = Upgrades::new();
         let mut swarm = swarm::build(&keypair, config.network, upgrades)?;
         let own = Address::from(address::web_socket_address(address::loopback_if_unspecified(http_addr)));
@@ -94,17 +104,17 @@ impl Relay {
             network: config.network,
             external: config.external,
             fallback: own,
-            models: Vec::new(),
+            models: vec![model],
             health,
             upgraded,
         };
-        let router = http::router(site, Arc::new(HashMap::new()));
+        let router = http::router(site, Arc::new(blocks));
         let (stop, stopped) = stop::channel();
         let tasks = [
             tokio::spawn(accept::serve(listener, router, stopped.clone())),
             tokio::spawn(Box::pin(worker.run(stopped))),
         ];
-        tracing::info!(%http_addr, peer = %peer_id, network = %config.network, "relay started");
+        tracing::info!(%http_addr, peer = %peer_id, %model, network = %config.network, "relay started");
         Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stop, tasks })
     }
 }

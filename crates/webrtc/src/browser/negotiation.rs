@@ -72,6 +72,7 @@ pub(super) async fn negotiate(stream: Stream, role: Role, shared: &Shared) -> Re
             }
         }
     }
+    pc.watch_association();
     if let Some(channel) = init_channel {
         channel.close();
     }
