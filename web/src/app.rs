@@ -67,7 +67,7 @@ impl Component for App {
     }
 
     fn update(&mut self, _: &Context<Self>, message: Message) -> bool {
-        let mut state = state.borrow_mut();
+        let mut state = self.state.borrow_mut();
         match message {
             Message::Events(events) => events.into_iter().for_each(|event| state.apply(event)),
             Message::Ended => state.node_ended(),
@@ -77,7 +77,7 @@ impl Component for App {
     }
 
     fn view(&self, _: &Context<Self>) -> Html {
-        let state = state.borrow();
+        let state = self.state.borrow();
         let State { connection, compute, model, peers, hosting, past, current, alerts, .. } = &*state;
         let act = &self.act;
         html! {
