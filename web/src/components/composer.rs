@@ -27,7 +27,9 @@ pub struct ComposerProps {
     pub route: RouteMode,
     /// How tokens are chosen.
     pub style: Style,
-    /// Where the user's actions go.
+    /// Asks, and says whether the question was taken.
+    pub ask: Callback<String, bool>,
+    /// Where the user's other actions go.
     pub act: Callback<Action>,
 }
 
@@ -39,13 +41,12 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let prompt = use_node_ref();
 
     let ask = {
-        let (prompt, act) = (prompt.clone(), act.clone());
+        let (prompt, ask) = (prompt.clone(), props.ask.clone());
         Callback::from(move |()| {
             let Some(field) = prompt.cast::<HtmlTextAreaElement>() else { return };
-            let text = field.value();
-            if can_ask && !text.trim().is_empty() {
+            // What is not taken stays in the box.
+            if ask.emit(field.value()) {
                 field.set_value("");
-                act.emit(Action::Ask { prompt: text, seed: seed() });
             }
             // Pressing Send hides it, and the focus must not be lost with it.
             let _ = field.focus();
@@ -123,12 +124,4 @@ fn select<T: Copy + PartialEq + 'static>(
             </select>
         </label>
     }
-}
-
-/// A seed for a varied answer: the 53 random bits of a double. Not a secret.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer in 0 .. 2^53")]
-pub fn seed() -> u64 {
-    const TWO_POW_53: f64 = 9_007_199_254_740_992.0;
-    (js_sys::Math::random() * TWO_POW_53) as u64
 }
