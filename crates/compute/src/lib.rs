@@ -13,3 +13,4 @@ pub mod conformance;
 pub mod cpu;
 pub mod gpu;
 pub mod probe;
+mod stored;
