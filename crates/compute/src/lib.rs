@@ -15,3 +15,4 @@ pub mod cpu;
 pub mod executor;
 pub mod gpu;
 pub mod probe;
+mod stored;

@@ -133,17 +133,12 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
+    use crate::gpu::open_for_test;
 
     /// Fails where a driver orders the sums of the kernels differently, and then says which adapter it is.
     #[test]
     fn matvec_gives_the_bits_of_matmul_and_bits_are_repeatable() {
-        let mut gpu = match block_on(Gpu::new()) {
-            Err(GpuError::AdapterRefused(_)) => {
-                eprintln!("SKIPPED gpu self-test: no adapter");
-                return;
-            }
-            opened => opened.expect("a working adapter"),
-        };
+        let Some(mut gpu) = open_for_test() else { return };
         assert!(gpu.matvec, "{gpu:?}");
         let verdict = block_on(run(&mut gpu)).expect("a second run");
         assert!(verdict.matvec_agrees);
