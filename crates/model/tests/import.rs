@@ -11,7 +11,7 @@ use cdi_model::fixture::reference::Reference;
 use cdi_model::import::{Folder, ImportError, Imported, Label, import};
 use cdi_model::links::Nodes;
 use cdi_model::llama::LlamaStage;
-use cdi_model::plan::{PlanError, StagePlan, file_blocks, kv_bytes_per_position, memory_bytes};
+use cdi_model::plan::{PlanError, StagePlan, kv_bytes_per_position, memory_bytes, tokenizer_blocks};
 use cdi_model::range_read::{RangeError, RangeRead};
 use cdi_types::block::{MAX_BLOCK_BYTES, verify};
 use cdi_types::manifest::{Architecture, Manifest};
@@ -127,7 +127,7 @@ fn a_plan_counts_what_a_stage_takes() {
     assert_eq!(memory_bytes(llama, range, WeightFormat::F32), 4 * layer);
     let past = StagePlan::new(&manifest, "7-8".parse().expect("a range"), &Nodes::new());
     assert!(matches!(past, Err(PlanError::Layers { count: 8, .. })));
-    let tokenizer: Vec<u8> = file_blocks(&manifest.tokenizer, &Nodes::new())
+    let tokenizer: Vec<u8> = tokenizer_blocks(&manifest, &Nodes::new())
         .expect("inline")
         .into_iter()
         .flat_map(|(cid, bytes)| {
@@ -136,6 +136,9 @@ fn a_plan_counts_what_a_stage_takes() {
         })
         .collect();
     assert_eq!(tokenizer, TOKENIZER);
+    let mut absurd = manifest;
+    absurd.tokenizer.bytes = u64::MAX;
+    assert_eq!(tokenizer_blocks(&absurd, &Nodes::new()), Err(PlanError::TokenizerTooLarge(u64::MAX)));
 }
 
 /// Records the largest single read.
