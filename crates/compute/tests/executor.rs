@@ -41,13 +41,15 @@ fn key(stage: StageId, session: u8) -> SessionKey {
 }
 
 fn tokens(executor: &mut Executor<Cpu>, key: SessionKey, start: u32, ids: &[u32], rows: LogitRows) -> Vec<u32> {
-    match block_on(executor.step(key, start, Input::Tokens(ids), Want::Tokens(rows, SAMPLED))) {
-        Ok(Output::Tokens(ids)) => ids,
-        other => panic!("expected tokens, got {other:?}"),
-    }
+    let output = block_on(executor.step(key, start, Input::Tokens(ids), Want::Tokens(rows, SAMPLED)));
+    tokens_of(output.expect("a step")).expect("the last stage gives tokens")
 }
 
-/// A network of one layer, whose weights are all `value`.
+fn tokens_of(output: Output) -> Option<Vec<u32>> {
+    if let Output::Tokens(ids) = output { Some(ids) } else { None }
+}
+
+/// A network of two layers, whose weights are all `value`.
 fn uniform_model(value: f32) -> (Llama, impl Fn(&mut Executor<Cpu>, StageId)) {
     let llama = Llama {
         vocab_size: 16,

