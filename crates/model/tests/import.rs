@@ -103,9 +103,10 @@ fn imported_blocks_compute_what_the_file_does() {
     let sequence = &GENESIS.sequences().expect("fixture")[0];
     let steps = [sequence.ids.len()];
     let direct = GENESIS.stage(compute, GENESIS.whole().expect("layers"), WeightFormat::F32).expect("loads");
-    let expected = pollster::block_on(run(compute, &[&direct], &sequence.ids, &steps)).expect("runs");
+    let expected =
+        pollster::block_on(run(compute, &[(&direct, direct.layers())], &sequence.ids, &steps)).expect("runs");
     let stages = ["0-2", "3-3", "4-7"].map(|layers| load(compute, &imported.manifest, layers, &blocks));
-    let stages: Vec<_> = stages.iter().collect();
+    let stages: Vec<_> = stages.iter().map(|stage| (stage, stage.layers())).collect();
     let logits = pollster::block_on(run(compute, &stages, &sequence.ids, &steps)).expect("runs");
     assert!(logits.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert_eq!(logits.len(), expected.len());
