@@ -55,25 +55,36 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let config = Arguments::parse().into_config()?;
-    cdi_platform::log::init("info");
+    // A relay asks nobody in the DHT, which Kademlia warns of; and the swarm repeats what we say ourselves.
+    cdi_platform::log::init("info,libp2p_swarm=warn,libp2p_kad=error");
+    // Watched from now on: a service manager may ask before the relay has started.
+    let interrupted = interruption()?;
     let relay = Relay::start(config).await?;
-    interrupted().await?;
+    interrupted.await;
     tracing::info!("stopping");
     relay.shutdown().await;
     Ok(())
 }
 
-/// Waits for Ctrl-C, or for the service manager to ask.
-async fn interrupted() -> anyhow::Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+/// Completes when somebody presses Ctrl-C, or when the service manager asks.
+#[cfg(unix)]
+fn interruption() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    Ok(async move {
         tokio::select! {
-            interrupt = tokio::signal::ctrl_c() => interrupt.context("cannot watch for Ctrl-C"),
-            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("cannot watch for Ctrl-C")
+    })
+}
+
+/// Completes when somebody presses Ctrl-C.
+#[cfg(windows)]
+fn interruption() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut interrupt = tokio::signal::windows::ctrl_c().context("cannot watch for Ctrl-C")?;
+    Ok(async move {
+        interrupt.recv().await;
+    })
 }
