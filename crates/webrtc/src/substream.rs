@@ -310,5 +310,6 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 mod tests;

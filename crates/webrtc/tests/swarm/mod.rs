@@ -135,6 +135,15 @@ impl Tab {
         address
     }
 
+    /// Reserves a place at `relay`, but does not accept direct connections.
+    pub async fn listen_relayed_only(&mut self, relay: &Multiaddr) {
+        let circuit = relay.clone().with(Protocol::P2pCircuit);
+        self.command(move |swarm| {
+            swarm.listen_on(circuit).unwrap();
+        });
+        self.event(|event| matches!(event, SwarmEvent::NewListenAddr { .. }).then_some(())).await;
+    }
+
     pub fn command(&self, command: impl FnOnce(&mut TabSwarm) + 'static) {
         self.commands.unbounded_send(Box::new(command)).unwrap();
     }
@@ -174,7 +183,7 @@ impl Tab {
         self.event(|event| {
             match event {
                 SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if is_direct(&endpoint) => {
-                    peer = Some(peer_id)
+                    peer = Some(peer_id);
                 }
                 SwarmEvent::ConnectionClosed { endpoint, .. } if endpoint.is_relayed() => is_relayed_closed = true,
                 _ => {}
