@@ -97,6 +97,7 @@ impl Component for App {
                             <Composer
                                 running={state.is_running()}
                                 can_ask={state.can_ask()}
+                                fresh={state.current.state == AnswerState::Idle}
                                 route={state.route}
                                 style={state.style}
                                 ask={&self.ask}

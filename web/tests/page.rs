@@ -67,7 +67,9 @@ impl Page {
     }
 
     fn data(&self, testid: &str, name: &str) -> String {
-        self.get(testid).get_attribute(&format!("data-{name}")).unwrap_or_else(|| panic!("no data-{name} on {testid}"))
+        let value = self.get(testid).get_attribute(&format!("data-{name}"));
+        assert!(value.is_some(), "no data-{name} on {testid}");
+        value.unwrap_or_default()
     }
 
     fn click(&self, testid: &str) {

@@ -23,6 +23,8 @@ pub struct ComposerProps {
     pub running: bool,
     /// Whether a question can be asked now.
     pub can_ask: bool,
+    /// Whether nothing was asked yet.
+    pub fresh: bool,
     /// Where answers are computed.
     pub route: RouteMode,
     /// How tokens are chosen.
@@ -92,10 +94,19 @@ pub fn Composer(props: &ComposerProps) -> Html {
                     { "Stop" }
                 </button>
             </div>
-            <p class="fine" id="prompt-help">
-                <span class="keys"><kbd>{ "Enter" }</kbd>{ " sends, " }<kbd>{ "Shift" }</kbd>{ "+" }<kbd>{ "Enter" }</kbd>{ " starts a line. " }</span>
-                { "Tabs that compute your answer could partly read it: send no secrets." }
-            </p>
+            <div class="composer-foot">
+                <p class="fine" id="prompt-help">
+                    <span class="keys">
+                        <kbd>{ "Enter" }</kbd>{ " sends, " }<kbd>{ "Shift" }</kbd>{ "+" }<kbd>{ "Enter" }</kbd>{ " starts a line. " }
+                    </span>
+                    { "Tabs that compute your answer see your IP address and could partly read it: send no secrets." }
+                </p>
+                if !props.fresh {
+                    <button type="button" class="button-quiet" data-testid="new-chat" onclick={act.reform(|_| Action::NewChat)}>
+                        { "New chat" }
+                    </button>
+                }
+            </div>
         </form>
     }
 }
