@@ -3,6 +3,8 @@
 
 mod model_files;
 
+use std::io::{Write as _, stderr};
+
 use cdi_compute::backend::Backend;
 use cdi_compute::executor::{Executor, Input, Limits, Output, SessionKey, StageId, Want};
 use cdi_model::chat::ChatTemplate;
@@ -36,9 +38,9 @@ struct Node {
 }
 
 impl Node {
-    fn new(model: &Model, stage: StageId) -> Self {
+    fn new(model: &Model, stage: StageId, backend: Backend) -> Self {
         let limits = Limits { kv_bytes: 1 << 24, sessions: 1 };
-        let mut executor = Executor::new(Backend::cpu(), limits, Box::new(|| 0.0));
+        let mut executor = Executor::new(backend, limits, Box::new(|| 0.0));
         model.load(&mut executor, stage, WeightFormat::F32);
         block_on(executor.self_test(stage)).expect("the stage works");
         Self { executor, stage }
@@ -76,20 +78,36 @@ fn answer(front: &mut Node, back: &mut Node, prompt: &[u32], end_of_text: &[u32]
     }
 }
 
-#[test]
-fn answers_are_those_of_transformers() {
+/// Asks the first `count` questions of two nodes, on back ends of their own.
+fn answers_are_those_of_transformers(front: Backend, back: Backend, count: usize) {
     let model = Model::genesis();
     let manifest = &model.imported.manifest;
     let tokenizer = Tokenizer::from_json(TOKENIZER).expect("a tokenizer");
     let template = ChatTemplate::new(manifest.chat_template.as_deref()).expect("a template");
-    let (mut front, mut back) = (Node::new(&model, model.stage("0-2")), Node::new(&model, model.stage("3-7")));
+    let mut front = Node::new(&model, model.stage("0-2"), front);
+    let mut back = Node::new(&model, model.stage("3-7"), back);
     let evaluation: Evaluation =
         serde_json::from_slice(include_bytes!("../../model/genesis/eval.json")).expect("the evaluation");
     assert!(evaluation.questions.len() > 100);
-    for Question { question, answer: expected } in evaluation.questions {
+    for Question { question, answer: expected } in evaluation.questions.into_iter().take(count) {
         let prompt = template.render(&[json!({"role": "user", "content": question})], true).expect("a prompt");
         let prompt = tokenizer.encode(&prompt, false).expect("ids");
         let ids = answer(&mut front, &mut back, &prompt, &manifest.end_of_text);
         assert_eq!(tokenizer.decode(&ids).expect("text"), expected, "{question}");
+    }
+}
+
+#[test]
+fn on_the_processor() {
+    answers_are_those_of_transformers(Backend::cpu(), Backend::cpu(), usize::MAX);
+}
+
+/// Few questions, because the adapter of a test machine is played by its processor.
+#[test]
+fn on_gpu_and_processor_together() {
+    match block_on(Backend::gpu()) {
+        Ok(gpu) => answers_are_those_of_transformers(gpu, Backend::cpu(), 8),
+        // Not by eprintln, whose text the harness would keep for itself.
+        Err(error) => writeln!(stderr(), "SKIPPED genesis on a gpu: {error}").expect("standard error"),
     }
 }

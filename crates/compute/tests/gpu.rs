@@ -47,21 +47,21 @@ fn opens_and_measures() {
 
 #[test]
 fn a_split_matrix_computes_the_same() {
-    let (rows, cols) = (300_u32, 64_u32);
+    let (rows, cols) = (2500_u32, 256_u32);
     let values: Vec<f32> = (0..rows * cols).map(|i| (i * 7 % 61) as f32 / 61.0 - 0.5).collect();
     let mut results = Vec::new();
-    for max_buffer_bytes in [u64::MAX, 16_384] {
+    for max_buffer_bytes in [u64::MAX, 1 << 18] {
         let Some(mut gpu) = open(GpuOptions { max_buffer_bytes }) else { return };
         let mut bits = Vec::new();
         for format in [WeightFormat::F32, WeightFormat::Q8_0] {
             let mut w = gpu.new_matrix(MatrixSpec { rows, cols, format }).expect("matrix");
             gpu.write_rows(&mut w, 0, DType::F32, bytemuck::cast_slice(&values)).expect("rows");
-            for n in [1, 3] {
+            for n in [1, 3, 20] {
                 let x = gpu.upload(cols, &values[..(n * cols) as usize]).expect("upload");
                 let y = gpu.matmul(&x, &w).expect("matmul");
                 bits.extend(block_on(gpu.read(&y)).expect("read").into_iter().map(f32::to_bits));
             }
-            let y = gpu.embed(&w, &[0, 63, 64, 255, 256, 299]).expect("embed");
+            let y = gpu.embed(&w, &[0, 255, 256, 1023, 1024, 2499]).expect("embed");
             bits.extend(block_on(gpu.read(&y)).expect("read").into_iter().map(f32::to_bits));
         }
         results.push(bits);

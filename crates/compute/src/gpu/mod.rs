@@ -11,6 +11,7 @@
 mod adapter;
 mod health;
 mod kernel;
+mod matmul;
 mod memory;
 mod ops;
 mod params;
@@ -25,6 +26,7 @@ use cdi_model::compute::{Compute, ComputeError};
 pub use adapter::{AdapterReport, GpuError, GpuOptions};
 use health::Health;
 use kernel::Kernel;
+use matmul::Paths;
 use memory::{Allocation, Memory};
 use recorder::{Grid, Recorder};
 use rope::RopeTables;
@@ -43,8 +45,7 @@ pub struct Gpu {
     rope_tables: RopeTables,
     report: AdapterReport,
     kernel_id: String,
-    /// Whether single rows go through the matvec kernels: only where they give the same bits as the matmul kernels.
-    matvec: bool,
+    paths: Paths,
 }
 
 impl Gpu {
@@ -73,10 +74,10 @@ impl Gpu {
             rope_tables: RopeTables::default(),
             report: opened.report,
             kernel_id: String::new(),
-            matvec: true,
+            paths: Paths { vector: false, wide: false },
         };
         let verdict = self_test::run(&mut gpu).await?;
-        gpu.matvec = verdict.matvec_agrees;
+        gpu.paths = verdict.paths;
         gpu.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", gpu.report.class(), verdict.fingerprint);
         gpu.memory.drop_free();
         gpu.memory.submitted();
@@ -127,6 +128,10 @@ impl Gpu {
         }
         self.recorder.dispatch(kernel, words, buffers, grid);
     }
+}
+
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), ComputeError> {
+    if holds { Ok(()) } else { Err(ComputeError::Shape(what())) }
 }
 
 impl Drop for Gpu {
