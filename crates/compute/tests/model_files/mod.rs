@@ -7,8 +7,8 @@ use cdi_compute::executor::{Executor, StageId};
 use cdi_model::compute::{Compute, WeightFormat};
 use cdi_model::import::{Folder, Imported, Label, import};
 use cdi_model::plan::StagePlan;
+use cdi_types::Cid;
 use cdi_types::manifest::{Architecture, Llama};
-use cdi_types::{Cid, LayerRange};
 
 macro_rules! genesis {
     ($file:literal) => {
@@ -50,11 +50,6 @@ impl Model {
 
     pub fn stage(&self, layers: &str) -> StageId {
         StageId { model: self.imported.id, layers: layers.parse().expect("a range") }
-    }
-
-    pub fn whole(&self) -> StageId {
-        let layers = LayerRange::whole(self.llama().num_hidden_layers).expect("a model has layers");
-        StageId { model: self.imported.id, layers }
     }
 
     /// Loads a stage block by block.
