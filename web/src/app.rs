@@ -170,9 +170,12 @@ pub fn seed() -> u64 {
 }
 
 fn watch_visibility(act: Callback<Action>) -> Closure<dyn Fn()> {
-    let on_change = Closure::<dyn Fn()>::new(move || {
-        act.emit(Action::Visibility { hidden: document().is_some_and(|d| d.hidden()) });
-    });
+    let hidden = || document().is_some_and(|d| d.hidden());
+    // A tab opened in the background changes nothing until it is looked at.
+    if hidden() {
+        act.emit(Action::Visibility { hidden: true });
+    }
+    let on_change = Closure::<dyn Fn()>::new(move || act.emit(Action::Visibility { hidden: hidden() }));
     if let Some(document) = document() {
         // Refused only for an invalid event name.
         let _ = document.add_event_listener_with_callback("visibilitychange", listener(&on_change));

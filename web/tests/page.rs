@@ -15,7 +15,7 @@ use cdi_types::{Keypair, LayerRange, PeerId};
 use cdi_web::app::{App, AppProps};
 use cdi_web::link::NodeLink;
 use futures::channel::mpsc;
-use wasm_bindgen::JsCast as _;
+use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 use web_sys::{Document, Element, HtmlElement, HtmlSelectElement, HtmlTextAreaElement, KeyboardEvent};
 
@@ -230,6 +230,17 @@ async fn the_controls_reach_the_node() {
     assert_eq!(commands[0], Command::Host(HostLayers::Exactly(4)));
     assert!(matches!(&commands[1], Command::Ask(ask) if ask.route == RouteMode::Swarm));
     assert_eq!(commands[2..], [Command::StopAnswer]);
+}
+
+#[wasm_bindgen_test]
+async fn a_tab_opened_in_the_background_says_so() {
+    let hide =
+        js_sys::Function::new_no_args("Object.defineProperty(document, 'hidden', { value: true, configurable: true })");
+    let show = js_sys::Function::new_no_args("delete document.hidden");
+    hide.call0(&JsValue::NULL).expect("redefined");
+    let page = Page::open().await;
+    show.call0(&JsValue::NULL).expect("restored");
+    assert_eq!(page.commands.borrow()[..], [Command::Visibility { hidden: true }]);
 }
 
 #[wasm_bindgen_test]
