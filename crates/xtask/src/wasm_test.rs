@@ -1,6 +1,7 @@
 //! `cargo xtask test-wasm`: the unit tests marked `wasm_bindgen_test`, compiled to wasm and run in headless
 //! Chromium, in a window or in a dedicated worker as each test binary's `wasm_bindgen_test_configure!` says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -61,12 +62,15 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         // Where a test binary does not say, it runs in a window rather than in Node.
         .env("WASM_BINDGEN_USE_BROWSER", "1")
         .args(["test", "--target", WASM_TARGET]);
+    // A set: cargo takes `--lib` once, for all packages.
+    let mut chosen = BTreeSet::new();
     for name in &packages {
         let package = all.iter().find(|package| package.name == *name);
         let package = package.with_context(|| format!("the workspace has no package {name}"))?;
-        test.args(["--package", name]).args(programs(&workspace.root.join(&package.dir))?);
+        test.args(["--package", name]);
+        chosen.extend(programs(&workspace.root.join(&package.dir))?);
     }
-    run_command(test.args(&args.cargo_args))
+    run_command(test.args(chosen).args(&args.cargo_args))
 }
 
 /// The words that mark a test of the browser; the second is `cdi_platform`'s attribute for tests of both sides.
@@ -88,7 +92,7 @@ fn programs(dir: &Path) -> Result<Vec<String>> {
             marked |= any_file_is_marked(&tests.join(module))?;
         }
         if let (true, Some(name)) = (marked, root.file_stem()) {
-            chosen.extend(["--test".to_owned(), name.to_string_lossy().into_owned()]);
+            chosen.push(format!("--test={}", name.to_string_lossy()));
         }
     }
     Ok(chosen)
@@ -150,8 +154,8 @@ mod tests {
         write("tests/native.rs", "#[test] fn f() {}");
         write("tests/window.rs", "mod everywhere;");
         write("tests/everywhere/mod.rs", "use wasm_bindgen_test::wasm_bindgen_test;");
-        assert_eq!(programs(temp.path()).unwrap(), ["--test", "window"]);
+        assert_eq!(programs(temp.path()).unwrap(), ["--test=window"]);
         write("src/deep/a.rs", "#[async_test] async fn f() {}");
-        assert_eq!(programs(temp.path()).unwrap(), ["--lib", "--test", "window"]);
+        assert_eq!(programs(temp.path()).unwrap(), ["--lib", "--test=window"]);
     }
 }
