@@ -1,12 +1,16 @@
 //! `cargo xtask test-wasm`: the unit tests marked `wasm_bindgen_test`, compiled to wasm and run in headless
 //! Chromium, in a window or in a dedicated worker as each test binary's `wasm_bindgen_test_configure!` says.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, ensure};
 
 use crate::browser;
 use crate::process::{cargo, run as run_command};
 use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
-use crate::workspace::Workspace;
+use crate::workspace::{Package, Workspace};
 
 /// The default of 20 s is too short for kernel suites on a software GPU and a shared machine.
 const TEST_BINARY_TIMEOUT_SECONDS: &str = "300";
@@ -24,8 +28,9 @@ pub struct Args {
 
 /// Builds the runner and runs the browser tests of the chosen packages.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let all = workspace.packages()?;
     let packages = match args.packages.as_slice() {
-        [] => packages_with_browser_tests(workspace)?,
+        [] => with_browser_tests(&all),
         chosen => chosen.to_vec(),
     };
     ensure!(!packages.is_empty(), "no package has wasm-bindgen-test among its dev-dependencies");
@@ -56,17 +61,101 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .env("WASM_BINDGEN_TEST_DRIVER_TIMEOUT", "30")
         // Where a test binary does not say, it runs in a window rather than in Node.
         .env("WASM_BINDGEN_USE_BROWSER", "1")
-        .args(["test", "--target", WASM_TARGET, "--tests"]);
-    for package in &packages {
-        test.args(["--package", package]);
+        .args(["test", "--target", WASM_TARGET]);
+    // A set: cargo takes `--lib` once, for all packages.
+    let mut chosen = BTreeSet::new();
+    for name in &packages {
+        let package = all.iter().find(|package| package.name == *name);
+        let package = package.with_context(|| format!("the workspace has no package {name}"))?;
+        test.args(["--package", name]);
+        chosen.extend(programs(&workspace.root.join(&package.dir))?);
     }
-    run_command(test.args(&args.cargo_args))
+    run_command(test.args(chosen).args(&args.cargo_args))
+}
+
+/// The words that mark a test of the browser; the second is `cdi_platform`'s attribute for tests of both sides.
+const MARKS: [&str; 2] = ["wasm_bindgen_test", "async_test"];
+
+/// Cargo's arguments for the test programs of one package that hold browser tests. The others may need a native
+/// machine to compile at all.
+fn programs(dir: &Path) -> Result<Vec<String>> {
+    let mut chosen = Vec::new();
+    if any_file_is_marked(&dir.join("src"))? {
+        chosen.push("--lib".to_owned());
+    }
+    let tests = dir.join("tests");
+    for root in rust_files(&tests)? {
+        let text = fs::read_to_string(&root).with_context(|| format!("cannot read {}", root.display()))?;
+        let modules = text.lines().filter_map(|line| line.trim().strip_prefix("mod ")?.strip_suffix(';'));
+        let mut marked = is_marked(&text);
+        for module in modules {
+            marked |= any_file_is_marked(&tests.join(module))?;
+        }
+        if let (true, Some(name)) = (marked, root.file_stem()) {
+            chosen.push(format!("--test={}", name.to_string_lossy()));
+        }
+    }
+    Ok(chosen)
+}
+
+fn is_marked(text: &str) -> bool {
+    MARKS.iter().any(|mark| text.contains(mark))
+}
+
+/// Whether a Rust file below `dir` holds browser tests; a directory that does not exist has none.
+fn any_file_is_marked(dir: &Path) -> Result<bool> {
+    for file in rust_files(dir)? {
+        if is_marked(&fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?) {
+            return Ok(true);
+        }
+    }
+    let below =
+        fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir());
+    for dir in below {
+        if any_file_is_marked(&dir)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The Rust files directly in `dir`, in the order of their names.
+fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let entries = fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))?;
+    let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+    files.sort();
+    Ok(files)
 }
 
 /// Packages that declare browser tests by depending on `wasm-bindgen-test`.
-fn packages_with_browser_tests(workspace: &Workspace) -> Result<Vec<String>> {
-    let packages = workspace.packages()?;
+fn with_browser_tests(packages: &[Package]) -> Vec<String> {
     let with_tests =
-        packages.into_iter().filter(|package| package.dependencies("dev-dependencies").contains(&"wasm-bindgen-test"));
-    Ok(with_tests.map(|package| package.name).collect())
+        packages.iter().filter(|package| package.dependencies("dev-dependencies").contains(&"wasm-bindgen-test"));
+    with_tests.map(|package| package.name.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_programs_with_browser_tests_are_built_for_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = temp.path().join(name);
+            fs::create_dir_all(path.parent().expect("a file has a directory")).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("src/lib.rs", "mod a;");
+        write("tests/native.rs", "#[test] fn f() {}");
+        write("tests/window.rs", "mod everywhere;");
+        write("tests/everywhere/mod.rs", "use wasm_bindgen_test::wasm_bindgen_test;");
+        assert_eq!(programs(temp.path()).unwrap(), ["--test=window"]);
+        write("src/deep/a.rs", "#[async_test] async fn f() {}");
+        assert_eq!(programs(temp.path()).unwrap(), ["--lib", "--test=window"]);
+    }
 }
