@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo run -p cdi-relay -- --listen 127.0.0.1:8080 --no-p2p-listen
-//! CDI_TEST_RELAY=/ip4/127.0.0.1/tcp/8080/ws cargo xtask test-wasm -p cdi-net -- -- --ignored --nocapture
+//! CDI_TEST_RELAY=/ip4/127.0.0.1/tcp/8080/ws cargo xtask test-wasm -p cdi-net -- -- --include-ignored --nocapture
 //! ```
 
 #![cfg(target_arch = "wasm32")]
