@@ -46,6 +46,7 @@ pub enum Message {
 pub struct App {
     state: Rc<RefCell<State>>,
     act: Callback<Action>,
+    ask: Callback<String, bool>,
     /// Tells the node when the tab is hidden; dropped with the page.
     on_visibility: Closure<dyn Fn()>,
 }
@@ -61,13 +62,17 @@ impl Component for App {
             ctx.link().send_stream(batches.chain(futures::stream::once(async { Message::Ended })));
         }
         let state = Rc::default();
-        let act = reduce(Rc::clone(&state), ctx.props().node.clone(), ctx.link().callback(|()| Message::Acted));
+        let reduce = reduce(Rc::clone(&state), ctx.props().node.clone(), ctx.link().callback(|()| Message::Acted));
+        let ask = reduce.reform(|prompt| Action::Ask { prompt, seed: seed() });
+        let act = Callback::from(move |action| {
+            reduce.emit(action);
+        });
         let on_visibility = watch_visibility(act.clone());
-        Self { state, act, on_visibility }
+        Self { state, act, ask, on_visibility }
     }
 
     fn update(&mut self, _: &Context<Self>, message: Message) -> bool {
-        let mut state = state.borrow_mut();
+        let mut state = self.state.borrow_mut();
         match message {
             Message::Events(events) => events.into_iter().for_each(|event| state.apply(event)),
             Message::Ended => state.node_ended(),
@@ -77,7 +82,7 @@ impl Component for App {
     }
 
     fn view(&self, _: &Context<Self>) -> Html {
-        let state = state.borrow();
+        let state = self.state.borrow();
         let State { connection, compute, model, peers, hosting, past, current, alerts, .. } = &*state;
         let act = &self.act;
         html! {
@@ -92,8 +97,10 @@ impl Component for App {
                             <Composer
                                 running={state.is_running()}
                                 can_ask={state.can_ask()}
+                                fresh={state.current.state == AnswerState::Idle}
                                 route={state.route}
                                 style={state.style}
+                                ask={&self.ask}
                                 {act}
                             />
                         </div>
@@ -122,16 +129,20 @@ impl Component for App {
 }
 
 /// What every component calls: takes the action to the state at once, tells the node, and renders when it can.
-fn reduce(state: Rc<RefCell<State>>, node: NodeLink, render: Callback<()>) -> Callback<Action> {
+///
+/// Returns whether the node was told anything: an action that makes no sense any more is dropped.
+fn reduce(state: Rc<RefCell<State>>, node: NodeLink, render: Callback<()>) -> Callback<Action, bool> {
     Callback::from(move |action| {
         let command = state.borrow_mut().act(action);
         if matches!(command, Some(Command::Ask(_))) {
             show_running();
         }
+        let told = command.is_some();
         if let Some(command) = command {
             node.send(command);
         }
         render.emit(());
+        told
     })
 }
 
@@ -148,6 +159,14 @@ fn show_running() {
     if let Some(text) = answer.first_child() {
         text.set_node_value(Some(""));
     }
+}
+
+/// A seed for a varied answer: the 53 random bits of a double. Not a secret.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer in 0 .. 2^53")]
+pub fn seed() -> u64 {
+    const TWO_POW_53: f64 = 9_007_199_254_740_992.0;
+    (js_sys::Math::random() * TWO_POW_53) as u64
 }
 
 fn watch_visibility(act: Callback<Action>) -> Closure<dyn Fn()> {

@@ -9,5 +9,7 @@ pub mod components;
 pub mod crash;
 pub mod format;
 pub mod link;
+#[cfg(target_arch = "wasm32")]
+pub mod start;
 pub mod state;
 pub mod theme;

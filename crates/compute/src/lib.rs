@@ -4,6 +4,7 @@
 //! - [`gpu`]: WebGPU, natively through Vulkan and in a tab through the browser.
 //! - [`backend`]: the switch between back ends, so that nothing above it names one.
 //! - [`probe`]: measured speed of any of them, and [`choice`] by it.
+//! - [`executor`]: stages and sessions on one back end, as the compute worker runs them.
 //! - `conformance` (feature of the same name): the checks that every back end must pass, as test support.
 
 pub mod backend;
@@ -11,5 +12,7 @@ pub mod choice;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod cpu;
+pub mod executor;
 pub mod gpu;
 pub mod probe;
+mod stored;

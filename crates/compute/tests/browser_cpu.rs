@@ -3,6 +3,8 @@
 
 use cdi_compute::conformance;
 use cdi_compute::cpu::Cpu;
+use cdi_model::fixture::parity::{TOLERANCE, check};
+use cdi_model::fixture::{GENESIS, TINY};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -22,4 +24,12 @@ cdi_compute::conformance_cases!(cases);
 async fn bits_are_those_of_the_kernel_id() {
     let fingerprint = conformance::fingerprint(&mut Cpu::new()).await;
     assert_eq!(fingerprint, conformance::CPU_F32_V1_FINGERPRINT);
+}
+
+/// Logits and greedy tokens of Hugging Face transformers, and the same bits however the model or a prompt is cut.
+#[wasm_bindgen_test]
+async fn models_match_transformers() {
+    for case in TINY.iter().chain([&GENESIS]) {
+        check(&mut Cpu::new(), case, TOLERANCE).await.expect(case.name);
+    }
 }

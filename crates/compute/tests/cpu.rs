@@ -3,8 +3,10 @@
 use cdi_compute::backend::Backend;
 use cdi_compute::conformance;
 use cdi_compute::cpu::{Cpu, KERNEL_ID};
-use cdi_model::compute::Compute;
-use futures::executor::block_on;
+use cdi_model::compute::{Compute, WeightFormat};
+use cdi_model::fixture::parity::{TOLERANCE, check, check_same_bits};
+use cdi_model::fixture::{GENESIS, TINY};
+use pollster::block_on;
 
 macro_rules! cases {
     ($($case:ident,)*) => {$(
@@ -36,4 +38,16 @@ fn bits_are_those_of_the_kernel_id() {
     let mut cpu = Cpu::new();
     assert_eq!(cpu.kernel_id(), KERNEL_ID);
     assert_eq!(block_on(conformance::fingerprint(&mut cpu)), conformance::CPU_F32_V1_FINGERPRINT);
+}
+
+/// Logits and greedy tokens of Hugging Face transformers, and the same bits however the model or a prompt is cut.
+#[test]
+fn models_match_transformers() {
+    for case in TINY.iter().chain([&GENESIS]) {
+        let drift = block_on(check(&mut Cpu::new(), case, TOLERANCE)).expect(case.name);
+        println!("{}: {drift:?}", case.name);
+    }
+    for case in &TINY {
+        block_on(check_same_bits(&mut Cpu::new(), case, WeightFormat::Q8_0)).expect(case.name);
+    }
 }

@@ -3,12 +3,13 @@
 use std::ops::Range;
 
 use cdi_types::block::MAX_BLOCK_BYTES;
-use cdi_types::manifest::{Architecture, DType, File, Llama, Manifest, ManifestError, Tensor, TensorTable};
+use cdi_types::manifest::{Architecture, DType, Llama, Manifest, ManifestError, Tensor, TensorTable};
 use cdi_types::{Cid, LayerRange};
 
 use crate::compute::WeightFormat;
 use crate::links::{LinkError, Nodes, resolve};
 use crate::tensors::{Shape, Table, TensorRef, TensorSpec, WrongShape, needed};
+use crate::tokenizer::MAX_TOKENIZER_BYTES;
 
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -33,6 +34,9 @@ pub enum PlanError {
     /// A tensor does not fit the hyperparameters.
     #[error(transparent)]
     Shape(#[from] WrongShape),
+    /// The tokenizer is larger than [`MAX_TOKENIZER_BYTES`].
+    #[error("tokenizer of {0} bytes is over the limit of {MAX_TOKENIZER_BYTES}")]
+    TokenizerTooLarge(u64),
     /// A table lacks a tensor.
     #[error("the model has no tensor {0}")]
     NoTensor(TensorRef),
@@ -140,17 +144,20 @@ pub fn memory_bytes(llama: &Llama, layers: LayerRange, format: WeightFormat) -> 
         .sum()
 }
 
-/// The blocks of a file such as the tokenizer, each with its length.
+/// The blocks of `tokenizer.json`, each with its length.
 ///
 /// # Errors
-/// [`PlanError::Missing`] as in [`StagePlan::new`], or [`PlanError::Links`].
-pub fn file_blocks(file: &File, nodes: &Nodes) -> Result<Vec<(Cid, u64)>, PlanError> {
+/// [`PlanError::TokenizerTooLarge`] before anything is fetched, [`PlanError::Missing`] as in [`StagePlan::new`], or
+/// [`PlanError::Links`].
+pub fn tokenizer_blocks(manifest: &Manifest, nodes: &Nodes) -> Result<Vec<(Cid, u64)>, PlanError> {
+    let file = &manifest.tokenizer;
+    if file.bytes > MAX_TOKENIZER_BYTES as u64 {
+        return Err(PlanError::TokenizerTooLarge(file.bytes));
+    }
     let block = MAX_BLOCK_BYTES as u64;
-    let count =
-        usize::try_from(file.bytes.div_ceil(block)).map_err(|_| LinkError::Invalid("a file of absurd length"))?;
-    let cids = resolve(&file.blocks, count, nodes)?;
-    let length = |i: u64| block.min(file.bytes - i * block);
-    Ok(cids.into_iter().zip(0..).map(|(cid, i)| (cid, length(i))).collect())
+    let starts = (0..file.bytes).step_by(MAX_BLOCK_BYTES);
+    let cids = resolve(&file.blocks, starts.clone().count(), nodes)?;
+    Ok(cids.into_iter().zip(starts).map(|(cid, start)| (cid, block.min(file.bytes - start))).collect())
 }
 
 /// The table entry of each spec.

@@ -54,7 +54,7 @@ impl Tokenizer {
     }
 
     /// Ids of `text`. `add_special` adds what the tokenizer puts around a text, such as a first token;
-    /// a rendered chat template has it already.
+    /// a rendered chat template has it already. Special tokens that are written out in the text count as such.
     ///
     /// # Errors
     /// [`TokenizerError::TextTooLong`] or [`TokenizerError::Encode`].
@@ -213,6 +213,16 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn damaged_files_never_panic(at in 0..GENESIS.len(), bytes in prop::collection::vec(any::<u8>(), 1..20)) {
+            let mut file = GENESIS.to_vec();
+            let end = file.len().min(at + bytes.len());
+            file[at..end].copy_from_slice(&bytes[..end - at]);
+            if let Ok(tokenizer) = Tokenizer::from_json(&file) {
+                let _ = tokenizer.encode("What is a shard? 12 🦀", true).and_then(|ids| tokenizer.decode(&ids));
+            }
+        }
 
         #[test]
         fn streaming_gives_the_whole_text(ids in prop::collection::vec(0u32..2600, 0..40)) {

@@ -34,7 +34,7 @@ fn answer(compute: &mut Reference, stage: &LlamaStage<Reference>, question: &str
         let start = cache.held();
         let input = StageInput::Tokens(&ids[start as usize..]);
         let output = stage.forward(compute, input, start, &mut cache, LogitRows::Last).expect("runs");
-        let StageOutput::Logits(logits) = output else { panic!("no logits") };
+        let StageOutput::Logits(logits) = output else { unreachable!("the whole model") };
         let logits = pollster::block_on(compute.read(&logits)).expect("reads");
         let id = choose(&logits, &Sampling::GREEDY, cache.held()).expect("a token");
         if matches!(id, 0 | 2) || cache.held() == cache.positions() {

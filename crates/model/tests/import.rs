@@ -11,7 +11,7 @@ use cdi_model::fixture::reference::Reference;
 use cdi_model::import::{Folder, ImportError, Imported, Label, import};
 use cdi_model::links::Nodes;
 use cdi_model::llama::LlamaStage;
-use cdi_model::plan::{PlanError, StagePlan, file_blocks, kv_bytes_per_position, memory_bytes};
+use cdi_model::plan::{PlanError, StagePlan, kv_bytes_per_position, memory_bytes, tokenizer_blocks};
 use cdi_model::range_read::{RangeError, RangeRead};
 use cdi_types::block::{MAX_BLOCK_BYTES, verify};
 use cdi_types::manifest::{Architecture, Manifest};
@@ -103,9 +103,10 @@ fn imported_blocks_compute_what_the_file_does() {
     let sequence = &GENESIS.sequences().expect("fixture")[0];
     let steps = [sequence.ids.len()];
     let direct = GENESIS.stage(compute, GENESIS.whole().expect("layers"), WeightFormat::F32).expect("loads");
-    let expected = pollster::block_on(run(compute, &[&direct], &sequence.ids, &steps)).expect("runs");
+    let expected =
+        pollster::block_on(run(compute, &[(&direct, direct.layers())], &sequence.ids, &steps)).expect("runs");
     let stages = ["0-2", "3-3", "4-7"].map(|layers| load(compute, &imported.manifest, layers, &blocks));
-    let stages: Vec<_> = stages.iter().collect();
+    let stages: Vec<_> = stages.iter().map(|stage| (stage, stage.layers())).collect();
     let logits = pollster::block_on(run(compute, &stages, &sequence.ids, &steps)).expect("runs");
     assert!(logits.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
     assert_eq!(logits.len(), expected.len());
@@ -127,7 +128,7 @@ fn a_plan_counts_what_a_stage_takes() {
     assert_eq!(memory_bytes(llama, range, WeightFormat::F32), 4 * layer);
     let past = StagePlan::new(&manifest, "7-8".parse().expect("a range"), &Nodes::new());
     assert!(matches!(past, Err(PlanError::Layers { count: 8, .. })));
-    let tokenizer: Vec<u8> = file_blocks(&manifest.tokenizer, &Nodes::new())
+    let tokenizer: Vec<u8> = tokenizer_blocks(&manifest, &Nodes::new())
         .expect("inline")
         .into_iter()
         .flat_map(|(cid, bytes)| {
@@ -136,6 +137,9 @@ fn a_plan_counts_what_a_stage_takes() {
         })
         .collect();
     assert_eq!(tokenizer, TOKENIZER);
+    let mut absurd = manifest;
+    absurd.tokenizer.bytes = u64::MAX;
+    assert_eq!(tokenizer_blocks(&absurd, &Nodes::new()), Err(PlanError::TokenizerTooLarge(u64::MAX)));
 }
 
 /// Records the largest single read.

@@ -1,8 +1,9 @@
-//! Tokenizer and chat templates against Hugging Face transformers.
+//! Tokenizer and chat templates against Hugging Face transformers, natively and in a browser.
 
 use cdi_model::chat::{ChatError, ChatTemplate, with_special_tokens};
 use cdi_model::tokenizer::{StreamDecoder, Tokenizer};
 use serde::{Deserialize, Serialize};
+use wasm_bindgen_test::wasm_bindgen_test;
 
 #[derive(Deserialize)]
 struct Text {
@@ -30,7 +31,7 @@ struct Rendering {
     rendered: Option<String>,
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn texts_have_the_same_ids() {
     let texts: Vec<Text> = serde_json::from_str(include_str!("../fixtures/tokenizer.json")).expect("fixture");
     assert!(texts.len() >= 40);
@@ -44,7 +45,7 @@ fn texts_have_the_same_ids() {
     }
 }
 
-#[test]
+#[wasm_bindgen_test(unsupported = test)]
 fn chats_are_rendered_alike() {
     let renderings: Vec<Rendering> = serde_json::from_str(include_str!("../fixtures/chat.json")).expect("fixture");
     for r in renderings {

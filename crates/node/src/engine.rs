@@ -31,6 +31,8 @@ const EVENTS: usize = 1_024;
 const REFRESH: Duration = Duration::from_millis(500);
 /// First and longest pause between attempts to reach the relay's web server.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
+/// Swarms up to this size greet newcomers: everybody announces itself at once instead of at its next heartbeat.
+const GREETING_NODES: usize = 32;
 /// Hosts that this node keeps a connection to, so that a session starts at once.
 const WARM_LINKS: usize = 16;
 
@@ -111,15 +113,20 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
         crate::shared::Limits {
             network: args.network,
             keypair: args.keypair,
-            gateways: vec![args.relay],
+            compute: StartArgs {
+                network: args.network,
+                gateways: vec![args.relay],
+                store_bytes: args.store_bytes,
+                kv_bytes: args.kv_bytes,
+                prefer: args.prefer,
+            },
             budget_bytes: args.budget_bytes,
-            store_bytes: args.store_bytes,
         },
     );
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
-    let engine = Engine { node, answer: None, dirty: true };
+    let engine = Engine { node, answer: None, dirty: true, greet: false };
     engine.run(commands, net_events).await;
     drop((boot, served));
 }
@@ -201,6 +208,8 @@ struct Engine {
     answer: Option<oneshot::Sender<()>>,
     /// Whether the user's picture of the peers is out of date.
     dirty: bool,
+    /// Whether somebody joined who has not heard of this node yet.
+    greet: bool,
 }
 
 impl Engine {
@@ -222,7 +231,7 @@ impl Engine {
                     let now_ms = self.node.now_ms();
                     let gone = self.node.state().registry.evict(now_ms);
                     self.dirty |= !gone.is_empty();
-                    if announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
+                    if std::mem::take(&mut self.greet) || announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
                         announced = Instant::now();
                         announce(&self.node).await;
                     }
@@ -293,8 +302,10 @@ impl Engine {
             NetEvent::Neighbour { .. } => announce(node).await,
             NetEvent::Gossip { source, data } => match believe(node, source, &data) {
                 Ok(Observed::Refreshed | Observed::Ignored) => {}
-                Ok(Observed::Joined | Observed::Changed) => {
+                Ok(observed) => {
                     self.dirty = true;
+                    self.greet |=
+                        observed == Observed::Joined && node.state().registry.nodes().count() < GREETING_NODES;
                     self.warm_up(source);
                 }
                 Err(error) => {

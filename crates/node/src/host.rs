@@ -173,8 +173,7 @@ pub(crate) fn device_lost(node: &Node) {
 
 /// Starts the compute half and shows what it chose.
 pub(crate) async fn start_compute(node: &Node) -> Result<(), ComputeError> {
-    let started =
-        node.compute.start(node.limits.network, node.limits.gateways.clone(), node.limits.store_bytes).await?;
+    let started = node.compute.start(node.limits.compute.clone()).await?;
     {
         let mut state = node.state();
         state.tier = Some(started.tier);

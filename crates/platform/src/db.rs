@@ -16,7 +16,7 @@ mod imp;
 mod memory;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use imp::{blocking, decode as decode_file_name, encode as file_name, ignore_absent};
+pub(crate) use imp::{blocking, decode as decode_file_name, encode as file_name, ignore_absent, read_if_present};
 
 use crate::Place;
 use crate::place::Kind;

@@ -5,10 +5,12 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::Place;
 use crate::db::DbError;
 use crate::place::Kind;
+use crate::time::sleep;
 
 #[cfg(target_arch = "wasm32")]
 #[path = "lock/browser.rs"]
@@ -16,6 +18,10 @@ mod imp;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "lock/native.rs"]
 mod imp;
+
+/// How often, and how far apart, a patient claim looks: for 400 ms altogether, which is empirical.
+const ATTEMPTS: u32 = 9;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Names locked by this process, for places that nobody else can see.
 static LOCAL: Mutex<Option<HashSet<String>>> = Mutex::new(None);
@@ -44,6 +50,21 @@ pub async fn try_lock(place: &Place, name: &str) -> Result<Option<Lock>, DbError
         Kind::Disk(path) => imp::take(path, name).await?,
     };
     Ok(held.map(|held| Lock { _held: held }))
+}
+
+/// Like [`try_lock`], but gives a holder that is just ending time to let go. A reloaded page may come before
+/// its old self, or that one's worker, is gone; and browsers release asynchronously.
+///
+/// # Errors
+/// As [`try_lock`].
+pub async fn try_lock_patiently(place: &Place, name: &str) -> Result<Option<Lock>, DbError> {
+    for _ in 1..ATTEMPTS {
+        if let Some(lock) = try_lock(place, name).await? {
+            return Ok(Some(lock));
+        }
+        sleep(PAUSE).await;
+    }
+    try_lock(place, name).await
 }
 
 /// A lock that only this process sees.

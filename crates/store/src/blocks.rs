@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdi_platform::Place;
 use cdi_platform::db::{Database, DbError, Schema, Write};
-use cdi_platform::lock::{Lock, try_lock};
+use cdi_platform::lock::{Lock, try_lock_patiently};
 use cdi_types::block::{self, BlockError};
 use cdi_types::{Cid, Network, cbor};
 use index::{Entry, Index};
@@ -142,7 +142,7 @@ impl BlockStore {
     /// # Errors
     /// [`StoreError::Db`] when storage fails.
     pub async fn open_named(place: &Place, name: &str, limits: Limits) -> Result<Option<Self>, StoreError> {
-        let Some(lock) = try_lock(place, name).await? else { return Ok(None) };
+        let Some(lock) = try_lock_patiently(place, name).await? else { return Ok(None) };
         let database = Database::open(place, name, &SCHEMA).await?;
         let index = load(&database).await?;
         let overflow = Overflow::new(limits.memory_bytes);

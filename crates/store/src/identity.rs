@@ -3,21 +3,15 @@
 //! A tab finds its key again after a reload, by the slot in its session storage. A duplicated tab copies
 //! that too, so the slot is claimed by a lock: two tabs never run the same peer id.
 
-use std::time::Duration;
-
 use cdi_platform::db::DbError;
-use cdi_platform::lock::{Lock, try_lock};
+use cdi_platform::lock::{Lock, try_lock, try_lock_patiently};
 use cdi_platform::secret::{Protection, Secrets};
-use cdi_platform::time::{sleep, unix_ms};
+use cdi_platform::time::unix_ms;
 use cdi_platform::{Place, random, tab};
 use cdi_types::{Keypair, Network};
 
 /// Most identities kept: closed tabs leave theirs behind, for the case that the browser restores them.
 const MAX_IDENTITIES: usize = 64;
-
-/// A reloading tab may come before its old self has released the lock: how often to look again, and when.
-const CLAIM_ATTEMPTS: u32 = 10;
-const CLAIM_PAUSE: Duration = Duration::from_millis(50);
 
 const SEED_BYTES: usize = 32;
 
@@ -76,7 +70,7 @@ impl NodeIdentity {
         let secrets = Secrets::open(place, &network.store("identity")).await?;
         let mut was_taken = false;
         loop {
-            let problem = match claim_slot(network, place, &slot).await? {
+            let problem = match try_lock_patiently(place, &lock_name(network, &slot)).await? {
                 None => {
                     was_taken = true;
                     IdentityError::InUse
@@ -98,15 +92,8 @@ impl NodeIdentity {
     }
 }
 
-async fn claim_slot(network: Network, place: &Place, slot: &str) -> Result<Option<Lock>, DbError> {
-    let name = network.store(&format!("identity-{slot}"));
-    for _ in 1..CLAIM_ATTEMPTS {
-        if let Some(lock) = try_lock(place, &name).await? {
-            return Ok(Some(lock));
-        }
-        sleep(CLAIM_PAUSE).await;
-    }
-    try_lock(place, &name).await
+fn lock_name(network: Network, slot: &str) -> String {
+    network.store(&format!("identity-{slot}"))
 }
 
 /// The key pair of the slot and whether it was made now. Stored are the seed and when it was last used, in
@@ -140,8 +127,7 @@ async fn forget_oldest(network: Network, place: &Place, secrets: &Secrets, own: 
     by_age.sort();
     let surplus = (by_age.len() + 1).saturating_sub(MAX_IDENTITIES);
     for (_, slot) in by_age.into_iter().take(surplus) {
-        let name = network.store(&format!("identity-{slot}"));
-        if let Some(_lock) = try_lock(place, &name).await? {
+        if let Some(_lock) = try_lock(place, &lock_name(network, &slot)).await? {
             secrets.delete(&slot).await?;
         }
     }
@@ -164,7 +150,11 @@ mod tests {
     }
 
     async fn claim(place: &Place, slot: &str) -> Result<NodeIdentity, IdentityError> {
-        NodeIdentity::claim(NETWORK, place, slot.to_owned(), || None).await
+        claim_on(NETWORK, place, slot).await
+    }
+
+    async fn claim_on(network: Network, place: &Place, slot: &str) -> Result<NodeIdentity, IdentityError> {
+        NodeIdentity::claim(network, place, slot.to_owned(), || None).await
     }
 
     #[async_test]
@@ -209,17 +199,18 @@ mod tests {
 
     #[async_test]
     async fn identities_of_closed_tabs_do_not_pile_up() {
-        let place = lasting_place();
-        let secrets = Secrets::open(&place, &NETWORK.store("identity")).await.expect("opens");
+        // Of its own: in a browser all tests share the other network's identities.
+        let (place, network) = (lasting_place(), Network::Mainnet);
+        let secrets = Secrets::open(&place, &network.store("identity")).await.expect("opens");
         let mut oldest = Vec::new();
         for age in 0..u64::try_from(MAX_IDENTITIES).expect("small") {
             let slot = slot();
             secrets.put(&slot, &[&[1; SEED_BYTES][..], &age.to_le_bytes()].concat()).await.expect("puts");
             oldest.push(slot);
         }
-        let running = try_lock(&place, &NETWORK.store(&format!("identity-{}", oldest[0]))).await.expect("locks");
-        let _new = claim(&place, &slot()).await.expect("one more");
-        let _another = claim(&place, &slot()).await.expect("and another");
+        let running = try_lock(&place, &lock_name(network, &oldest[0])).await.expect("locks");
+        let _new = claim_on(network, &place, &slot()).await.expect("one more");
+        let _another = claim_on(network, &place, &slot()).await.expect("and another");
         let left = secrets.keys().await.expect("keys");
         assert!(left.contains(&oldest[0]), "its tab is running");
         assert!(!left.contains(&oldest[1]) && left.contains(oldest.last().expect("some")));

@@ -89,7 +89,8 @@ fn collect(parts: &[Protocol<'_>]) -> Multiaddr {
     parts.iter().cloned().collect()
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 mod tests {
     use super::*;
 

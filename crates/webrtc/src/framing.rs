@@ -132,7 +132,8 @@ fn decode_body(body: &[u8]) -> Result<Frame, FrameError> {
     })
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 mod tests {
     use super::*;
 

@@ -59,7 +59,9 @@ pub trait DataChannel: Send + 'static {
     /// # Errors
     /// [`SendRefused`] when the channel cannot take it, now or ever.
     fn send(&mut self, message: &[u8]) -> Result<(), SendRefused>;
-    /// Closes the channel after what has been sent. Calling it again does nothing.
+    /// From now on the "buffered amount low" event is wanted at zero, not at [`LOW_WATER_BYTES`].
+    fn want_drained(&mut self);
+    /// Closes the channel. What it still buffers may be lost. Calling it again does nothing.
     fn close(&mut self);
 }
 
@@ -122,6 +124,12 @@ impl<C: DataChannel> Core<C> {
             }
         }
         if self.state.is_done() && !self.is_over {
+            // Chromium discards what it has not yet put on the wire when a channel is closed, and
+            // with it our last FIN_ACK or RESET.
+            if self.channel.readiness() == Readiness::Open && self.channel.buffered_bytes() > 0 {
+                self.channel.want_drained();
+                return;
+            }
             self.is_over = true;
             self.channel.close();
             self.attention.raise(self.id);
@@ -152,7 +160,7 @@ impl<C: DataChannel> Clone for Port<C> {
 }
 
 impl<C: DataChannel> Port<C> {
-    /// The channel opened, or buffers no more than [`LOW_WATER_BYTES`] again.
+    /// The channel opened, or buffers few enough bytes again.
     pub fn on_writable(&self) {
         lock(&self.0).settle();
     }
@@ -302,5 +310,6 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
 mod tests;

@@ -26,6 +26,7 @@ use self::swarm::{Tab, connected_pair, patiently, start_relay};
 wasm_bindgen_test_configure!(run_in_browser);
 
 const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+const ONE_WAY: StreamProtocol = StreamProtocol::new("/test/one-way/1");
 
 fn now_ms() -> f64 {
     js_sys::Date::now()
@@ -147,8 +148,25 @@ async fn latency_and_throughput() {
 
     let start = clock.now();
     exchange(stream, &pattern(4 << 20)).await.unwrap();
-    let seconds = (clock.now() - start) / 1000.0;
-    console_log!("echo of 4 MiB: {:.1} MiB/s each way", 4.0 / seconds);
+    console_log!("echo of 4 MiB: {:.1} MiB/s each way", 4_000.0 / (clock.now() - start));
+
+    // One way; `close` returns when the reader has confirmed that it has everything.
+    let mut incoming = b.streams.accept(ONE_WAY).unwrap();
+    let data = pattern(16 << 20);
+    let mut stream = patiently(a.streams.clone().open_stream(b.peer, ONE_WAY)).await.unwrap();
+    let start = clock.now();
+    let read = async {
+        let (_, mut stream) = incoming.next().await.unwrap();
+        let mut received = Vec::new();
+        read_all(&mut stream, &mut received).await.unwrap();
+        received
+    };
+    let write = async {
+        stream.write_all(&data).await.unwrap();
+        stream.close().await.unwrap();
+    };
+    assert!(patiently(join(read, write)).await.0 == data);
+    console_log!("16 MiB one way: {:.1} MiB/s", 16_000.0 / (clock.now() - start));
 }
 
 #[wasm_bindgen_test]
@@ -326,20 +344,28 @@ async fn relayed_connections_can_be_kept() {
 #[wasm_bindgen_test]
 async fn dials_that_cannot_work_fail_with_a_reason() {
     let relay = start_relay().await;
-    let mut a = Tab::start(Config::default());
-    let absent = libp2p::PeerId::random();
-    a.dial(&format!("{relay}/p2p-circuit/webrtc/p2p/{absent}").parse().unwrap());
-    let errors = (a.dial_error().await, a.dial_error().await);
-    assert!(errors.0.contains("relayed connection") || errors.1.contains("relayed connection"), "{errors:?}");
+    let mut dialer = Tab::start(Config::default());
 
-    let mut deaf = Tab::start(Config::default());
-    let address = deaf.listen(&relay).await;
-    let listener = deaf.ask(|swarm| swarm.listeners().count()).await;
-    assert!(listener >= 2);
-    let short = Config { handshake_timeout: Duration::from_millis(1), ..Config::default() };
-    let mut hasty = Tab::start(short);
-    hasty.dial(&address);
+    let absent = libp2p::PeerId::random();
+    dialer.dial(&format!("{relay}/p2p-circuit/webrtc/p2p/{absent}").parse().unwrap());
+    // Two dials fail, in any order: the relayed one that the other needs, and that one.
+    let errors = [dialer.dial_error().await, dialer.dial_error().await];
+    assert!(errors.iter().any(|error| error.contains("relayed connection")), "{errors:?}");
+
+    let mut closed = Tab::start(Config::default());
+    closed.listen_relayed_only(&relay).await;
+    let start = now_ms();
+    dialer.dial(&format!("{relay}/p2p-circuit/webrtc/p2p/{}", closed.peer).parse().unwrap());
+    let error = dialer.dial_error().await;
+    assert!(error.contains("signalling"), "{error}");
+    assert!(now_ms() - start < 5_000.0, "the refusal was learnt of by a time-out");
+
+    let mut hasty = Tab::start(Config { handshake_timeout: Duration::from_millis(1), ..Config::default() });
+    let mut open = Tab::start(Config::default());
+    hasty.dial(&open.listen(&relay).await);
     let error = hasty.dial_error().await;
     assert!(error.contains("timed out"), "{error}");
-    assert_eq!(hasty.connections.count(), 0, "a failed handshake leaves nothing behind");
+    for tab in [&dialer, &hasty] {
+        assert_eq!(tab.connections.count(), 0, "a failed handshake leaves nothing behind");
+    }
 }

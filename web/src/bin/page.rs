@@ -1,10 +1,17 @@
-//! Entry of the page.
+//! Entry of the page: the user interface in front, the node behind it, the compute worker beside it.
 
 use cdi_web::link::NodeLink;
-use cdi_web::{app, crash};
+use cdi_web::{app, crash, start};
 
 fn main() {
     crash::install_hook();
-    let node = NodeLink::new(|_| {}, futures::stream::empty());
-    app::mount(node);
+    cdi_platform::log::init("info");
+    let (commands, queue) = futures::channel::mpsc::channel(start::COMMANDS);
+    let (events, stream) = futures::channel::mpsc::channel(start::EVENTS);
+    cdi_platform::task::spawn(start::run(queue, events));
+    let send = move |command| {
+        // The node is far behind only when it has stopped, which the page shows.
+        let _stopped = commands.clone().try_send(command);
+    };
+    app::mount(NodeLink::new(send, stream));
 }

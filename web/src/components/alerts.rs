@@ -30,7 +30,7 @@ fn view(alert: &Alert, act: &Callback<Action>) -> Html {
     let id = alert.id;
     html! {
         <div class={classes!("alert", format!("alert-{testid}"))} key={id} {role}>
-            <p data-testid={testid}><strong class="visually-hidden">{ title }{ ": " }</strong>{ &alert.text }</p>
+            <p><span class="visually-hidden">{ title }{ ": " }</span><span data-testid={testid}>{ &alert.text }</span></p>
             <button type="button" class="button-quiet" aria-label={format!("Dismiss: {}", alert.text)}
                 onclick={act.reform(move |_| Action::Dismiss(id))}>
                 { "×" }

@@ -34,12 +34,6 @@ pub fn Chat(props: &ChatProps) -> Html {
             <div class="log-inner">
                 if fresh {
                     <Welcome {model} {can_ask} {act} />
-                } else {
-                    <div class="log-tools">
-                        <button type="button" class="button-quiet" data-testid="new-chat" onclick={act.reform(|_| Action::NewChat)}>
-                            { "New chat" }
-                        </button>
-                    </div>
                 }
                 { for past.iter().map(|turn| html! { <PastTurn {turn} /> }) }
                 <CurrentTurn turn={current} {act} />

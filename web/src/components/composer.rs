@@ -23,11 +23,15 @@ pub struct ComposerProps {
     pub running: bool,
     /// Whether a question can be asked now.
     pub can_ask: bool,
+    /// Whether nothing was asked yet.
+    pub fresh: bool,
     /// Where answers are computed.
     pub route: RouteMode,
     /// How tokens are chosen.
     pub style: Style,
-    /// Where the user's actions go.
+    /// Asks, and says whether the question was taken.
+    pub ask: Callback<String, bool>,
+    /// Where the user's other actions go.
     pub act: Callback<Action>,
 }
 
@@ -39,13 +43,12 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let prompt = use_node_ref();
 
     let ask = {
-        let (prompt, act) = (prompt.clone(), act.clone());
+        let (prompt, ask) = (prompt.clone(), props.ask.clone());
         Callback::from(move |()| {
             let Some(field) = prompt.cast::<HtmlTextAreaElement>() else { return };
-            let text = field.value();
-            if can_ask && !text.trim().is_empty() {
+            // What is not taken stays in the box.
+            if ask.emit(field.value()) {
                 field.set_value("");
-                act.emit(Action::Ask { prompt: text, seed: seed() });
             }
             // Pressing Send hides it, and the focus must not be lost with it.
             let _ = field.focus();
@@ -91,10 +94,19 @@ pub fn Composer(props: &ComposerProps) -> Html {
                     { "Stop" }
                 </button>
             </div>
-            <p class="fine" id="prompt-help">
-                <span class="keys"><kbd>{ "Enter" }</kbd>{ " sends, " }<kbd>{ "Shift" }</kbd>{ "+" }<kbd>{ "Enter" }</kbd>{ " starts a line. " }</span>
-                { "Tabs that compute your answer could partly read it: send no secrets." }
-            </p>
+            <div class="composer-foot">
+                <p class="fine" id="prompt-help">
+                    <span class="keys">
+                        <kbd>{ "Enter" }</kbd>{ " sends, " }<kbd>{ "Shift" }</kbd>{ "+" }<kbd>{ "Enter" }</kbd>{ " starts a line. " }
+                    </span>
+                    { "Tabs that compute your answer see your IP address and could partly read it: send no secrets." }
+                </p>
+                if !props.fresh {
+                    <button type="button" class="button-quiet" data-testid="new-chat" onclick={act.reform(|_| Action::NewChat)}>
+                        { "New chat" }
+                    </button>
+                }
+            </div>
         </form>
     }
 }
@@ -123,12 +135,4 @@ fn select<T: Copy + PartialEq + 'static>(
             </select>
         </label>
     }
-}
-
-/// A seed for a varied answer: the 53 random bits of a double. Not a secret.
-#[must_use]
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an integer in 0 .. 2^53")]
-pub fn seed() -> u64 {
-    const TWO_POW_53: f64 = 9_007_199_254_740_992.0;
-    (js_sys::Math::random() * TWO_POW_53) as u64
 }

@@ -26,13 +26,15 @@ pub fn PeerList(props: &PeerListProps) -> Html {
     let more = props.peers.len().saturating_sub(MAX_ROWS);
     html! {
         <div class="peers">
-            <table>
-                <thead>
-                    <tr><th scope="col">{ "Node" }</th><th scope="col">{ "Layers" }</th><th scope="col">{ "Link" }</th>
-                        <th scope="col">{ "RTT" }</th></tr>
-                </thead>
-                <tbody>{ for own.into_iter().chain(others).take(MAX_ROWS).map(row) }</tbody>
-            </table>
+            if !props.peers.is_empty() {
+                <table>
+                    <thead>
+                        <tr><th scope="col">{ "Node" }</th><th scope="col">{ "Layers" }</th><th scope="col">{ "Link" }</th>
+                            <th scope="col">{ "RTT" }</th></tr>
+                    </thead>
+                    <tbody>{ for own.into_iter().chain(others).take(MAX_ROWS).map(row) }</tbody>
+                </table>
+            }
             if others_missing {
                 <p class="fine">{ "No other tab yet: open this page in a second one, or send its address to a friend." }</p>
             }

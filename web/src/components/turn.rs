@@ -6,7 +6,7 @@ use cdi_node::view::{AnswerStats, Finish};
 use yew::prelude::*;
 
 use super::Pipeline;
-use super::composer::seed;
+use crate::app::seed;
 use crate::format;
 use crate::state::{Action, AnswerState, Turn};
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use cdi_node::view::ModelView;
 use yew::prelude::*;
 
-use super::composer::seed;
+use crate::app::seed;
 use crate::format;
 use crate::state::Action;
 

@@ -13,10 +13,10 @@
 
 use wide::{f32x4, i32x4};
 
+use crate::stored::BLOCK;
+
 /// Elements of a chunk.
 pub(super) const CHUNK: usize = 16;
-/// Elements that share a scale.
-pub(super) const BLOCK: usize = 32;
 
 type Chunk = [f32x4; 4];
 

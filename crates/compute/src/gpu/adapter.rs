@@ -3,7 +3,6 @@
 use cdi_model::compute::ComputeError;
 
 use crate::backend;
-use crate::gpu::recorder::Grid;
 
 /// Why there is no GPU back end. Each variant means: use another back end; the text is fit to be shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -130,16 +129,6 @@ pub(crate) async fn open(options: GpuOptions) -> Result<Opened, GpuError> {
 fn is_software(architecture: &str) -> bool {
     let architecture = architecture.to_lowercase();
     ["swiftshader", "llvmpipe", "lavapipe", "warp", "basic render"].iter().any(|name| architecture.contains(name))
-}
-
-/// Checks a grid whose two dimensions mean something and so cannot be folded.
-pub(crate) fn check_grid(grid: Grid) -> Result<(), ComputeError> {
-    let limit = wgpu::Limits::default().max_compute_workgroups_per_dimension;
-    if grid.iter().all(|groups| *groups <= limit) {
-        Ok(())
-    } else {
-        Err(ComputeError::Unsupported(format!("a dispatch of {grid:?} workgroups; at most {limit} a dimension")))
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use crate::gpu::params::SLOT_BYTES;
 pub(crate) enum Kernel {
     MatmulF32,
     MatmulQ8,
+    MatmulWideF32,
+    MatmulWideQ8,
     MatvecF32,
     MatvecQ8,
     RmsNorm,
@@ -45,9 +47,11 @@ macro_rules! source {
 }
 
 /// In the order of [`Kernel`].
-const KERNELS: [Source; 16] = [
+const KERNELS: [Source; 18] = [
     source!("matmul_f32", 2, 1),
     source!("matmul_q8_0", 3, 1),
+    source!("matmul_wide_f32", 2, 1),
+    source!("matmul_wide_q8_0", 3, 1),
     source!("matvec_f32", 2, 1),
     source!("matvec_q8_0", 3, 1),
     source!("rms_norm", 2, 1),

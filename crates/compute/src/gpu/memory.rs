@@ -239,18 +239,12 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::gpu::{Gpu, GpuError};
+    use crate::gpu::open_for_test;
 
     /// A browser tells later that an allocation failed: then it is that, and not a lost device.
     #[test]
     fn a_late_refusal_is_out_of_memory() {
-        let mut gpu = match block_on(Gpu::new()) {
-            Err(GpuError::AdapterRefused(_)) => {
-                eprintln!("SKIPPED gpu memory: no adapter");
-                return;
-            }
-            opened => opened.expect("a working adapter"),
-        };
+        let Some(mut gpu) = open_for_test() else { return };
         let x = gpu.upload(4, &[1.0; 4]).expect("an upload");
         let refusal = wgpu::Error::OutOfMemory { source: "refused".into() };
         gpu.memory.undecided.push((4096, Box::pin(std::future::ready(Some(refusal)))));

@@ -11,6 +11,7 @@
 mod adapter;
 mod health;
 mod kernel;
+mod matmul;
 mod memory;
 mod ops;
 mod params;
@@ -25,6 +26,7 @@ use cdi_model::compute::{Compute, ComputeError};
 pub use adapter::{AdapterReport, GpuError, GpuOptions};
 use health::Health;
 use kernel::Kernel;
+use matmul::Paths;
 use memory::{Allocation, Memory};
 use recorder::{Grid, Recorder};
 use rope::RopeTables;
@@ -43,8 +45,7 @@ pub struct Gpu {
     rope_tables: RopeTables,
     report: AdapterReport,
     kernel_id: String,
-    /// Whether single rows go through the matvec kernels: only where they give the same bits as the matmul kernels.
-    matvec: bool,
+    paths: Paths,
 }
 
 impl Gpu {
@@ -73,10 +74,10 @@ impl Gpu {
             rope_tables: RopeTables::default(),
             report: opened.report,
             kernel_id: String::new(),
-            matvec: true,
+            paths: Paths { vector: false, wide: false },
         };
         let verdict = self_test::run(&mut gpu).await?;
-        gpu.matvec = verdict.matvec_agrees;
+        gpu.paths = verdict.paths;
         gpu.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", gpu.report.class(), verdict.fingerprint);
         gpu.memory.drop_free();
         gpu.memory.submitted();
@@ -129,6 +130,10 @@ impl Gpu {
     }
 }
 
+fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), ComputeError> {
+    if holds { Ok(()) } else { Err(ComputeError::Shape(what())) }
+}
+
 impl Drop for Gpu {
     fn drop(&mut self) {
         // A browser would otherwise keep the device until its garbage collector comes by.
@@ -143,4 +148,18 @@ impl std::fmt::Debug for Gpu {
             .field("report", &self.report)
             .finish_non_exhaustive()
     }
+}
+
+/// The back end for a unit test, or `None` after a visible line where the machine has no adapter.
+#[cfg(test)]
+fn open_for_test() -> Option<Gpu> {
+    use std::io::Write as _;
+
+    let opened = futures::executor::block_on(Gpu::new());
+    if let Err(GpuError::AdapterRefused(_)) = opened {
+        // Not eprintln: the harness would keep it for itself.
+        writeln!(std::io::stderr(), "SKIPPED gpu unit test: no adapter").expect("standard error");
+        return None;
+    }
+    Some(opened.expect("a working adapter"))
 }

@@ -7,20 +7,12 @@ use crate::gpu::kernel::Kernel;
 use crate::gpu::recorder::linear_grid;
 use crate::gpu::tensor::{Cache, Tensor, Vector};
 use crate::gpu::weights::{Matrix, PartData, scale_stride};
-use crate::gpu::{Gpu, adapter};
+use crate::gpu::{Gpu, ensure};
 
 /// Threads of a workgroup in the kernels that take one element a thread.
 const THREADS: u32 = 64;
-/// Side of an output tile in the matmul kernels.
-const MATMUL_SIDE: u32 = 16;
-/// Outputs of a workgroup in the matvec kernels.
-const MATVEC_OUTPUTS: u32 = 4;
 /// Longest head whose query fits the arrays of the attention kernel.
 const MAX_HEAD_DIM: u32 = 256;
-
-fn ensure(holds: bool, what: impl FnOnce() -> String) -> Result<(), ComputeError> {
-    if holds { Ok(()) } else { Err(ComputeError::Shape(what())) }
-}
 
 /// `a * b * 4` bytes.
 fn f32_bytes(a: u32, b: u32) -> u64 {
@@ -28,7 +20,8 @@ fn f32_bytes(a: u32, b: u32) -> u64 {
 }
 
 impl Gpu {
-    fn tensor(&mut self, rows: u32, cols: u32) -> Result<Tensor, ComputeError> {
+    /// A tensor for the result of a kernel.
+    pub(crate) fn tensor(&mut self, rows: u32, cols: u32) -> Result<Tensor, ComputeError> {
         self.health.check()?;
         Ok(Tensor { rows, cols, values: self.memory.activation(f32_bytes(rows, cols))? })
     }
@@ -126,37 +119,7 @@ impl Compute for Gpu {
     }
 
     fn matmul(&mut self, x: &Tensor, w: &Matrix) -> Result<Tensor, ComputeError> {
-        let MatrixSpec { rows: outputs, cols, .. } = w.spec;
-        ensure(x.cols == cols, || format!("matmul of {:?} by [{outputs}, {cols}]", x.shape()))?;
-        let out = self.tensor(x.rows, outputs)?;
-        let matvec = self.matvec && x.rows == 1;
-        for part in &w.parts {
-            if matvec {
-                let grid = linear_grid(part.rows.div_ceil(MATVEC_OUTPUTS));
-                let words = [cols, part.rows, part.first, scale_stride(cols)];
-                match &part.data {
-                    PartData::F32(w) => {
-                        self.dispatch(Kernel::MatvecF32, &words[..3], &[&x.values, w, &out.values], grid);
-                    }
-                    PartData::Q8 { quants, scales } => {
-                        self.dispatch(Kernel::MatvecQ8, &words, &[&x.values, quants, scales, &out.values], grid);
-                    }
-                }
-            } else {
-                let grid = [part.rows.div_ceil(MATMUL_SIDE), x.rows.div_ceil(MATMUL_SIDE)];
-                adapter::check_grid(grid)?;
-                let words = [x.rows, cols, part.rows, outputs, part.first, scale_stride(cols)];
-                match &part.data {
-                    PartData::F32(w) => {
-                        self.dispatch(Kernel::MatmulF32, &words[..5], &[&x.values, w, &out.values], grid);
-                    }
-                    PartData::Q8 { quants, scales } => {
-                        self.dispatch(Kernel::MatmulQ8, &words, &[&x.values, quants, scales, &out.values], grid);
-                    }
-                }
-            }
-        }
-        Ok(out)
+        self.matmul_by(self.paths.choose(x.rows), x, w)
     }
 
     fn rms_norm(&mut self, x: &Tensor, weight: &Vector, eps: f32) -> Result<Tensor, ComputeError> {

@@ -12,7 +12,7 @@ use crate::gpu::memory::{Allocation, ScopeResult};
 use crate::gpu::params::{Params, SLOT_BYTES};
 
 /// WebGPU's limit of workgroups in one dimension; browsers drop larger dispatches without a visible sign.
-const MAX_GROUPS: u32 = 65_535;
+pub(crate) const MAX_GROUPS: u32 = 65_535;
 
 /// Workgroups in x and y.
 pub(crate) type Grid = [u32; 2];

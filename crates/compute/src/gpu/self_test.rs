@@ -8,24 +8,27 @@ use cdi_types::manifest::DType;
 use half::f16;
 
 use crate::cpu::Cpu;
-use crate::gpu::{Gpu, GpuError, Matrix, Tensor};
+use crate::gpu::matmul::{Path, Paths};
+use crate::gpu::{Gpu, GpuError};
 
-/// Several rounds of the matvec kernels, and a Q8_0 row with an odd number of scales.
-const INNER: u32 = 33 * 32;
-const OUTPUTS: u32 = 21;
-const ROWS: u32 = 3;
+/// Several rounds of the vector kernels, and a Q8_0 row with an odd number of scales.
+const INNER: u32 = 17 * 32;
+/// More than a tile of the wide kernels, which takes 64.
+const OUTPUTS: u32 = 65;
+/// More than a tile of the wide kernels, which takes 32.
+const ROWS: u32 = 33;
 /// More positions than a tile of the attention kernel.
 const HEADS: Attention = Attention { heads: 4, kv_heads: 2, head_dim: 12, start: 0 };
 const POSITIONS: u32 = 70;
 
-/// Relative and absolute bound: rounding of 1,056 products in f32 stays far below, a wrong index far above.
+/// Relative and absolute bound: rounding of 544 products in f32 stays far below, a wrong index far above.
 const TOLERANCE: f32 = 1e-3;
 
 /// What the device was found to do.
 pub(crate) struct Verdict {
-    /// Whether the matvec kernels give the bits of the matmul kernels. WGSL lets a driver reorder and fuse sums, so
-    /// two kernels of one order may still differ; then the matmul kernels do all the work.
-    pub(crate) matvec_agrees: bool,
+    /// Which kernels give the bits of the tiled ones. WGSL lets a driver reorder and fuse sums, so two kernels of
+    /// one order may still differ; then the tiled kernels do all the work.
+    pub(crate) paths: Paths,
     /// FNV-1a over the bits of all results.
     pub(crate) fingerprint: u32,
 }
@@ -37,10 +40,10 @@ pub(crate) async fn run(gpu: &mut Gpu) -> Result<Verdict, GpuError> {
     for ((what, computed), (_, expected)) in computed.iter().zip(&expected) {
         compare(what, computed, expected)?;
     }
-    let matvec_agrees = matvec_agrees(gpu, WeightFormat::F32).await? && matvec_agrees(gpu, WeightFormat::Q8_0).await?;
+    let paths = Paths { vector: agrees(gpu, Path::Vector).await?, wide: agrees(gpu, Path::Wide).await? };
     let bytes = computed.iter().flat_map(|(_, values)| values).flat_map(|value| value.to_bits().to_le_bytes());
     let fingerprint = bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
-    Ok(Verdict { matvec_agrees, fingerprint })
+    Ok(Verdict { paths, fingerprint })
 }
 
 type Results = Vec<(&'static str, Vec<f32>)>;
@@ -84,19 +87,19 @@ async fn exercise<C: Compute>(c: &mut C) -> Result<Results, ComputeError> {
     Ok(results)
 }
 
-async fn matvec_agrees(gpu: &mut Gpu, format: WeightFormat) -> Result<bool, GpuError> {
-    let w = load(gpu, format)?;
-    let row = gpu.upload(INNER, &pattern(INNER, 61))?;
-    let alone = row_product(gpu, &row, &w, true).await?;
-    let among = row_product(gpu, &row, &w, false).await?;
-    compare("matvec", &alone, &among)?;
-    Ok(alone.iter().zip(&among).all(|(a, b)| a.to_bits() == b.to_bits()))
-}
-
-async fn row_product(gpu: &mut Gpu, row: &Tensor, w: &Matrix, matvec: bool) -> Result<Vec<f32>, ComputeError> {
-    gpu.matvec = matvec;
-    let product = gpu.matmul(row, w)?;
-    gpu.read(&product).await
+/// Whether a path gives the bits of the tiled kernels.
+async fn agrees(gpu: &mut Gpu, path: Path) -> Result<bool, GpuError> {
+    let mut agree = true;
+    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+        let w = load(gpu, format)?;
+        let rows = if path == Path::Vector { 1 } else { ROWS };
+        let x = gpu.upload(INNER, &pattern(rows * INNER, 61))?;
+        let [tested, tiled] = [gpu.matmul_by(path, &x, &w)?, gpu.matmul_by(Path::Tile, &x, &w)?];
+        let (tested, tiled) = (gpu.read(&tested).await?, gpu.read(&tiled).await?);
+        compare("matmul", &tested, &tiled)?;
+        agree &= tested.iter().zip(&tiled).all(|(a, b)| a.to_bits() == b.to_bits());
+    }
+    Ok(agree)
 }
 
 fn compare(what: &str, computed: &[f32], expected: &[f32]) -> Result<(), GpuError> {
@@ -133,20 +136,15 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
+    use crate::gpu::open_for_test;
 
     /// Fails where a driver orders the sums of the kernels differently, and then says which adapter it is.
     #[test]
-    fn matvec_gives_the_bits_of_matmul_and_bits_are_repeatable() {
-        let mut gpu = match block_on(Gpu::new()) {
-            Err(GpuError::AdapterRefused(_)) => {
-                eprintln!("SKIPPED gpu self-test: no adapter");
-                return;
-            }
-            opened => opened.expect("a working adapter"),
-        };
-        assert!(gpu.matvec, "{gpu:?}");
+    fn all_kernels_give_the_same_bits_again_and_again() {
+        let Some(mut gpu) = open_for_test() else { return };
+        assert_eq!(gpu.paths, Paths { vector: true, wide: true }, "{gpu:?}");
         let verdict = block_on(run(&mut gpu)).expect("a second run");
-        assert!(verdict.matvec_agrees);
+        assert_eq!(verdict.paths, gpu.paths);
         assert!(gpu.kernel_id.ends_with(&format!("-{:08x}", verdict.fingerprint)), "{gpu:?}");
     }
 

@@ -5,7 +5,7 @@ use cdi_compute::executor::{Executor, ExecutorError, StageId};
 use cdi_model::chat::{ChatError, ChatTemplate};
 use cdi_model::compute::WeightFormat;
 use cdi_model::links::Nodes;
-use cdi_model::plan::{PlanError, StagePlan, file_blocks};
+use cdi_model::plan::{PlanError, StagePlan, tokenizer_blocks};
 use cdi_model::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
 use cdi_store::BlockStore;
 use cdi_store::blocks::StoreError;
@@ -81,7 +81,7 @@ impl Loader {
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES as u64 {
             return Err(ManifestError::Invalid("a tokenizer of absurd length".to_owned()).into());
         }
-        let blocks = self.resolve(|nodes| file_blocks(&manifest.tokenizer, nodes)).await?;
+        let blocks = self.resolve(|nodes| tokenizer_blocks(&manifest, nodes)).await?;
         let mut tokenizer = Vec::new();
         for (cid, _) in blocks {
             tokenizer.extend(self.fetcher.block(&self.store, &cid).await?);
@@ -133,7 +133,7 @@ impl Loader {
     pub(super) async fn cids(&self, model: &Model, layers: LayerRange) -> Result<Vec<Cid>, LoadError> {
         let plan = self.resolve(|nodes| StagePlan::new(&model.manifest, layers, nodes)).await?;
         let tables = layers.iter().filter_map(|l| model.manifest.layers.get(l as usize)).copied();
-        let tokenizer = self.resolve(|nodes| file_blocks(&model.manifest.tokenizer, nodes)).await?;
+        let tokenizer = self.resolve(|nodes| tokenizer_blocks(&model.manifest, nodes)).await?;
         let own = [model.id, model.manifest.shared];
         let blocks = plan.blocks().map(|b| b.cid);
         Ok(own.into_iter().chain(tables).chain(tokenizer.into_iter().map(|(cid, _)| cid)).chain(blocks).collect())

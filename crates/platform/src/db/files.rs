@@ -1,11 +1,11 @@
 //! Tables as directories, records as files: `<place>/<database>/<table>/<two characters>/<key>`.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{DbError, Write};
+use super::{DbError, MAX_VALUE_BYTES, Write};
 
 #[derive(Debug, Clone)]
 pub(super) struct Tables {
@@ -37,12 +37,7 @@ impl Tables {
 
     pub(super) async fn get(&self, table: &'static str, key: &str) -> Result<Option<Vec<u8>>, DbError> {
         let path = self.path(table, key);
-        blocking(move || match fs::read(path) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        })
-        .await
+        blocking(move || read_if_present(&path)).await
     }
 
     pub(super) async fn keys(&self, table: &'static str) -> Result<Vec<String>, DbError> {
@@ -150,6 +145,21 @@ pub(crate) fn decode(name: &str) -> Option<String> {
     String::from_utf8(bytes).ok().filter(|key| encode(key) == name)
 }
 
+/// The contents of a file, which [`Tables::put`] wrote or somebody else tampered with.
+pub(crate) fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut value = Vec::new();
+    file.take(MAX_VALUE_BYTES as u64 + 1).read_to_end(&mut value)?;
+    if value.len() > MAX_VALUE_BYTES {
+        return Err(io::Error::new(ErrorKind::InvalidData, "a record is too large to be one"));
+    }
+    Ok(Some(value))
+}
+
 pub(crate) fn ignore_absent(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -164,6 +174,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     let result = tokio::task::spawn_blocking(operation).await;
     result.map_err(|error| DbError::Failed(error.to_string()))?.map_err(|error| match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DbError::Full,
+        ErrorKind::InvalidData => DbError::Damaged(error.to_string()),
         _ => DbError::Failed(error.to_string()),
     })
 }
@@ -171,6 +182,16 @@ pub(crate) async fn blocking<T: Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_record_that_somebody_made_too_large_is_damaged() {
+        let place = tempfile::tempdir().expect("a directory");
+        let tables = Tables::open(place.path(), "db", &[], 1).await.expect("opens");
+        let path = tables.path("table", "key");
+        tables.put(&path, b"value").expect("writes");
+        File::options().write(true).open(&path).and_then(|file| file.set_len(1 << 40)).expect("grows");
+        assert!(matches!(tables.get("table", "key").await, Err(DbError::Damaged(_))));
+    }
 
     #[test]
     fn file_names_round_trip_and_cannot_leave_the_directory() {

@@ -8,7 +8,7 @@ use idb::{ObjectStore, Transaction, TransactionMode, TransactionResult};
 use js_sys::Uint8Array;
 use wasm_bindgen::{JsCast as _, JsValue};
 
-use super::{DbError, Write};
+use super::{DbError, MAX_VALUE_BYTES, Write};
 use crate::js;
 
 #[derive(Debug, Clone)]
@@ -113,6 +113,9 @@ fn text(key: &JsValue) -> Result<String, DbError> {
 
 fn bytes(value: JsValue) -> Result<Vec<u8>, DbError> {
     let array: Uint8Array = value.dyn_into().map_err(|_| DbError::Damaged("a value is not bytes".to_owned()))?;
+    if array.length() as usize > MAX_VALUE_BYTES {
+        return Err(DbError::Damaged("a record is too large to be one".to_owned()));
+    }
     Ok(array.to_vec())
 }
 

@@ -1,11 +1,11 @@
 //! Native secrets: files that only their owner can read.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::Protection;
-use crate::db::{DbError, blocking, check_name, decode_file_name, file_name, ignore_absent};
+use crate::db::{DbError, blocking, check_name, decode_file_name, file_name, ignore_absent, read_if_present};
 
 pub(super) const PROTECTION: Protection = Protection::OwnerOnlyFile;
 
@@ -30,12 +30,7 @@ impl Secrets {
 
     pub(super) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>, DbError> {
         let path = self.path(key)?;
-        blocking(move || match fs::read(path) {
-            Ok(secret) => Ok(Some(secret)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        })
-        .await
+        blocking(move || read_if_present(&path)).await
     }
 
     pub(super) async fn put(&self, key: &str, secret: &[u8]) -> Result<(), DbError> {

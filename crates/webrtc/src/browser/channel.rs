@@ -28,6 +28,10 @@ impl DataChannel for BrowserChannel {
         self.0.send_with_u8_array(message).map_err(|_| SendRefused)
     }
 
+    fn want_drained(&mut self) {
+        self.0.set_buffered_amount_low_threshold(0);
+    }
+
     fn close(&mut self) {
         self.0.close();
     }

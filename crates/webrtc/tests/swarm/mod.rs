@@ -135,6 +135,15 @@ impl Tab {
         address
     }
 
+    /// Reserves a place at `relay`, but does not accept direct connections.
+    pub async fn listen_relayed_only(&mut self, relay: &Multiaddr) {
+        let circuit = relay.clone().with(Protocol::P2pCircuit);
+        self.command(move |swarm| {
+            swarm.listen_on(circuit).unwrap();
+        });
+        self.event(|event| matches!(event, SwarmEvent::NewListenAddr { .. }).then_some(())).await;
+    }
+
     pub fn command(&self, command: impl FnOnce(&mut TabSwarm) + 'static) {
         self.commands.unbounded_send(Box::new(command)).unwrap();
     }
@@ -168,12 +177,20 @@ impl Tab {
         .await
     }
 
-    pub async fn relayed_closed(&mut self) {
-        self.event(|event| match event {
-            SwarmEvent::ConnectionClosed { endpoint, .. } if endpoint.is_relayed() && !is_direct(&endpoint) => Some(()),
-            _ => None,
+    /// Waits until there is a direct connection and no relayed one; they come and go in any order.
+    pub async fn only_direct(&mut self) -> PeerId {
+        let (mut peer, mut is_relayed_closed) = (None, false);
+        self.event(|event| {
+            match event {
+                SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } if is_direct(&endpoint) => {
+                    peer = Some(peer_id);
+                }
+                SwarmEvent::ConnectionClosed { endpoint, .. } if endpoint.is_relayed() => is_relayed_closed = true,
+                _ => {}
+            }
+            peer.filter(|_| is_relayed_closed)
         })
-        .await;
+        .await
     }
 
     pub async fn direct_closed(&mut self) {
@@ -221,9 +238,7 @@ pub async fn connected_pair() -> (Tab, Tab) {
     let (mut dialer, mut listener) = (Tab::start(Config::default()), Tab::start(Config::default()));
     let address = listener.listen(&relay).await;
     dialer.dial(&address);
-    assert_eq!(dialer.connected_directly().await, listener.peer);
-    assert_eq!(listener.connected_directly().await, dialer.peer);
-    dialer.relayed_closed().await;
-    listener.relayed_closed().await;
+    assert_eq!(dialer.only_direct().await, listener.peer);
+    assert_eq!(listener.only_direct().await, dialer.peer);
     (dialer, listener)
 }

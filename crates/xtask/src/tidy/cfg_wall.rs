@@ -9,7 +9,7 @@ use super::source::{File, Keep, Tree, blank};
 const WHOLE_CRATES: &[&str] = &["platform", "webrtc"];
 /// Crates with a single switch: the transport list and the back-end list.
 const ONE_FILE: &[&str] = &["net", "compute"];
-/// Programs of one side, which may leave themselves out of the other: `#![cfg(…)]` only.
+/// Programs of one side, which may leave themselves out of the other: `#![cfg(…)]` only, as every test program may.
 const CRATE_LEVEL: &[&str] = &["web", "relay", "cli"];
 
 /// Finds every `cfg` that asks for the browser outside the allowed places.
@@ -20,13 +20,14 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         let code = blank(&file.text, Keep::Literals);
         for at in positions(&blank(&file.text, Keep::Code), &code) {
             let dir = file.crate_dir();
+            let whole_program = CRATE_LEVEL.contains(&dir) || file.path.contains("/tests/");
             let allowed = match dir {
                 _ if WHOLE_CRATES.contains(&dir) => true,
+                _ if whole_program && is_crate_level(&code[..at]) => true,
                 _ if ONE_FILE.contains(&dir) => {
                     switches.entry(dir).or_default().push((file, at));
                     true
                 }
-                _ if CRATE_LEVEL.contains(&dir) => code[..at].rsplit('\n').next().is_some_and(|l| l.contains("#![cfg")),
                 _ => false,
             };
             if !allowed {
@@ -41,6 +42,11 @@ pub fn check(tree: &Tree) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether the line that `before` ends in is an attribute of the whole program.
+fn is_crate_level(before: &str) -> bool {
+    before.rsplit('\n').next().is_some_and(|line| line.contains("#![cfg"))
 }
 
 /// Where the code compares the target with the browser's. The value stands in a literal, the key must not.
@@ -84,5 +90,7 @@ mod tests {
     fn programs_switch_at_crate_level_only() {
         assert_eq!(count(&[("web/src/lib.rs", "#![cfg(target_arch = \"wasm32\")]\n")]), 0);
         assert_eq!(count(&[("web/src/lib.rs", SWITCH)]), 1);
+        assert_eq!(count(&[("crates/node/tests/browser.rs", "#![cfg(target_arch = \"wasm32\")]\n")]), 0);
+        assert_eq!(count(&[("crates/node/tests/browser.rs", SWITCH)]), 1);
     }
 }

@@ -20,12 +20,13 @@ pub fn architecture_rows(tree: &Tree) -> Vec<Finding> {
         .collect()
 }
 
-/// Finds WGSL files that no Rust file names.
+/// Finds WGSL files that no Rust file names, whole or, for a macro that adds the rest, as the literal "stem".
 pub fn shaders_are_used(tree: &Tree) -> Vec<Finding> {
     let shaders = tree.files.iter().filter(|file| file.path.ends_with(".wgsl"));
     let unused = shaders.filter(|shader| {
         let name = shader.path.rsplit('/').next().unwrap_or_default();
-        !tree.rust().any(|file| file.text.contains(name))
+        let stem = format!("\"{}\"", name.trim_end_matches(".wgsl"));
+        !tree.rust().any(|file| file.text.contains(name) || file.text.contains(&stem))
     });
     unused
         .map(|shader| Finding {
@@ -54,5 +55,7 @@ mod tests {
         assert_eq!(shaders_are_used(&Tree::of(&[shader])).len(), 1);
         let user = ("crates/compute/src/a.rs", "include_str!(\"../../../shaders/matmul.wgsl\")");
         assert!(shaders_are_used(&Tree::of(&[shader, user])).is_empty());
+        assert!(shaders_are_used(&Tree::of(&[shader, ("a.rs", "kernel!(\"matmul\")")])).is_empty());
+        assert_eq!(shaders_are_used(&Tree::of(&[shader, ("a.rs", "kernel!(\"matmul_f32\")")])).len(), 1);
     }
 }

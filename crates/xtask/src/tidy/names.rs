@@ -14,7 +14,7 @@ struct Ban {
 const BANS: &[Ban] = &[
     Ban {
         crates: &["node"],
-        names: &["libp2p", "wgpu", "rexie", "web_sys"],
+        names: &["libp2p", "wgpu", "rexie", "idb", "web_sys"],
         reason: "the engine is independent of transport, GPU, database and browser",
     },
     Ban { crates: &["web"], names: &["libp2p"], reason: "the page speaks to the node, never to the network" },

@@ -31,7 +31,9 @@ pub fn generate(module: &Module, compiled: &Path, out: &Path, optimiser: &WasmOp
         .input_path(&input)
         .out_name(&module.bin)
         .web(true)
-        .and_then(|bindgen| bindgen.typescript(false).remove_producers_section(true).generate_output())
+        .and_then(|bindgen| {
+            bindgen.typescript(false).remove_name_section(true).remove_producers_section(true).generate_output()
+        })
         .with_context(|| format!("no bindings for {}", input.display()))?;
     // A C function that no crate brought along: it would fail in the browser only, as an unknown module specifier.
     if let Some(import) = output.wasm().imports.iter().find(|import| import.module == "env") {

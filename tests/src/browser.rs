@@ -1,0 +1,135 @@
+//! One Chromium with a fresh profile and any number of tabs.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand, WindowHandle};
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep};
+
+use crate::driver::Driver;
+use crate::renderer;
+use crate::tab::Tab;
+
+/// The flags and log settings that the browser unit tests use too.
+const CAPABILITIES: &str = include_str!("../../crates/xtask/webdriver.json");
+/// The longest that a script may run; every wait has its own, shorter deadline.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long the processes of a new tab may take to be exactly one.
+const RENDERER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A headless Chromium. Tabs of one browser share its storage, as a user's do; commands to them run one at a time.
+/// Dropping it ends all its processes.
+pub struct Browser {
+    client: Mutex<Client>,
+    // Dropped in this order: the browser ends, then its files go.
+    _driver: Driver,
+    profile: TempDir,
+}
+
+impl Browser {
+    /// Starts a browser that has never run before.
+    pub async fn start() -> Result<Self> {
+        let profile = tempfile::Builder::new().prefix("cdi-profile-").tempdir()?;
+        let driver = Driver::start()?;
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities(&profile)?)
+            .connect(&driver.url())
+            .await
+            .context("chromedriver cannot start Chromium")?;
+        let timeouts = TimeoutConfiguration::new(Some(SCRIPT_TIMEOUT), Some(Duration::from_secs(60)), None);
+        client.update_timeouts(timeouts).await?;
+        Ok(Self { client: Mutex::new(client), _driver: driver, profile })
+    }
+
+    /// Opens an address in a new tab and returns once the document is loaded.
+    pub async fn open(&self, url: &str) -> Result<Tab<'_>> {
+        let before = self.renderers();
+        let window = {
+            let client = self.client.lock().await;
+            let window = client.new_window(true).await?.handle;
+            client.switch_to_window(window.clone()).await?;
+            client.goto(url).await.with_context(|| format!("cannot open {url}"))?;
+            window
+        };
+        let renderer = self.new_renderer(&before).await?;
+        Ok(Tab::new(self, window, renderer))
+    }
+
+    /// Every error since the last call: exceptions, `console.error`, failed loads; of pages and workers alike.
+    pub async fn console_errors(&self) -> Result<Vec<String>> {
+        let entries = self.client.lock().await.issue_cmd(BrowserLog).await?;
+        let entries: Vec<LogEntry> = serde_json::from_value(entries)?;
+        Ok(entries.into_iter().filter(|entry| entry.level == "SEVERE").map(|entry| entry.message).collect())
+    }
+
+    /// The session, with the next commands going to `window`.
+    pub(crate) async fn focus(&self, window: &WindowHandle) -> Result<MutexGuard<'_, Client>> {
+        let client = self.client.lock().await;
+        client.switch_to_window(window.clone()).await?;
+        Ok(client)
+    }
+
+    fn renderers(&self) -> BTreeSet<u32> {
+        renderer::processes(self.profile.path())
+    }
+
+    /// The process of the tab opened since `before`. Loading may exchange the process of the empty page for one of
+    /// the loaded page's own (cross-origin isolation does), so the first one is left time to go.
+    async fn new_renderer(&self, before: &BTreeSet<u32>) -> Result<u32> {
+        let deadline = Instant::now() + RENDERER_TIMEOUT;
+        loop {
+            let new: Vec<u32> = self.renderers().difference(before).copied().collect();
+            if let [renderer] = new[..] {
+                return Ok(renderer);
+            }
+            ensure!(Instant::now() < deadline, "a new tab should have one new process, not {new:?}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+fn capabilities(profile: &TempDir) -> Result<Map<String, Value>> {
+    let mut capabilities: Map<String, Value> = serde_json::from_str(CAPABILITIES)?;
+    let args = capabilities
+        .get_mut("goog:chromeOptions")
+        .and_then(|options| options.get_mut("args")?.as_array_mut())
+        .context("webdriver.json has no goog:chromeOptions.args")?;
+    args.extend([
+        json!("--headless=new"),
+        json!("--window-size=1280,900"),
+        json!(format!("--user-data-dir={}", profile.path().display())),
+        // A process kept in reserve would be taken for a tab's.
+        json!("--disable-features=SpareRendererForSitePerProcess"),
+    ]);
+    if nix::unistd::geteuid().is_root() {
+        args.push(json!("--no-sandbox"));
+    }
+    Ok(capabilities)
+}
+
+#[derive(Deserialize)]
+struct LogEntry {
+    level: String,
+    message: String,
+}
+
+/// chromedriver's own command for what the console has shown since it was last asked.
+#[derive(Debug)]
+struct BrowserLog;
+
+impl WebDriverCompatibleCommand for BrowserLog {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}

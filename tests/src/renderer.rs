@@ -1,0 +1,22 @@
+//! The operating system's processes behind tabs. Chromium names its profile on the command line of each.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// The renderer processes of the browser that uses `profile`. Read from /proc, so on Linux only; empty elsewhere.
+pub(crate) fn processes(profile: &Path) -> BTreeSet<u32> {
+    let profile = format!("--user-data-dir={}", profile.display());
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| {
+        // A process that ended meanwhile has no command line.
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line);
+        // Chromium rewrites the line of a renderer as one string with spaces. The browser's own interface runs in
+        // such a process too.
+        let has = |word: &str| line.split(['\0', ' ']).any(|arg| arg == word);
+        has("--type=renderer") && has(&profile) && !has("--top-chrome-webui")
+    })
+    .collect()
+}

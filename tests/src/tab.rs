@@ -1,0 +1,149 @@
+//! One tab: find by `data-testid`, act as a user does, wait for states, take pictures, and kill.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+use fantoccini::Locator;
+use fantoccini::elements::Element;
+use fantoccini::wd::WindowHandle;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+
+const WAIT: &str = include_str!("wait.js");
+
+/// A deadline.
+#[derive(Clone, Copy, Debug)]
+pub struct Within(pub Duration);
+
+impl Within {
+    /// That many seconds.
+    #[must_use]
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+/// A tab of a [`Browser`].
+pub struct Tab<'a> {
+    browser: &'a Browser,
+    window: WindowHandle,
+    renderer: u32,
+}
+
+#[derive(Deserialize)]
+enum Waited {
+    #[serde(rename = "met")]
+    Met(Value),
+    #[serde(rename = "late")]
+    Late(Value),
+}
+
+impl<'a> Tab<'a> {
+    pub(crate) fn new(browser: &'a Browser, window: WindowHandle, renderer: u32) -> Self {
+        Self { browser, window, renderer }
+    }
+
+    /// Waits until the element's attribute is one of `values`, and says which.
+    pub async fn wait_for(&self, testid: &str, attribute: &str, values: &[&str], within: Within) -> Result<String> {
+        let condition = "const [testid, attribute, values] = args; \
+             const value = document.querySelector(`[data-testid=\"${testid}\"]`)?.getAttribute(attribute); \
+             return values.includes(value) ? value : null;";
+        let met = self.wait_until(condition, &json!([testid, attribute, values]), within).await;
+        let met = met.with_context(|| format!("`{testid}` should get {attribute} {}", values.join(" or ")))?;
+        Ok(met.as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until the element's `data-state` is one of `values`, and says which.
+    pub async fn wait_for_state(&self, testid: &str, values: &[&str], within: Within) -> Result<String> {
+        self.wait_for(testid, "data-state", values, within).await
+    }
+
+    /// Waits until a JavaScript function body, tried at every change of the document with `args`, returns something
+    /// true, and returns that. Late: an error with every `data-testid` of the page, and a picture of it.
+    pub async fn wait_until(&self, condition: &str, args: &Value, within: Within) -> Result<Value> {
+        let script =
+            format!("{WAIT}\nconst args = arguments[0];\nuntil(() => {{ {condition} }}, arguments[1], arguments[2]);");
+        let timeout_ms = u64::try_from(within.0.as_millis())?;
+        let waited = {
+            let client = self.browser.focus(&self.window).await?;
+            client.execute_async(&script, vec![args.clone(), json!(timeout_ms)]).await?
+        };
+        match serde_json::from_value(waited)? {
+            Waited::Met(value) => Ok(value),
+            Waited::Late(shown) => {
+                let picture = self.screenshot("late").await?;
+                bail!("not within {:?}. The page shows {shown:#}, see {}", within.0, picture.display())
+            }
+        }
+    }
+
+    /// The element's text as a user sees it.
+    pub async fn text(&self, testid: &str) -> Result<String> {
+        Ok(self.find(testid).await?.text().await?)
+    }
+
+    /// The value of one of the element's attributes.
+    pub async fn attribute(&self, testid: &str, name: &str) -> Result<Option<String>> {
+        Ok(self.find(testid).await?.attr(name).await?)
+    }
+
+    /// Clicks the element; an error when a user could not.
+    pub async fn click(&self, testid: &str) -> Result<()> {
+        self.find(testid).await?.click().await.with_context(|| format!("cannot click `{testid}`"))
+    }
+
+    /// Types into the element, key by key.
+    pub async fn type_into(&self, testid: &str, text: &str) -> Result<()> {
+        self.find(testid).await?.send_keys(text).await.with_context(|| format!("cannot type into `{testid}`"))
+    }
+
+    /// Chooses the option with that value in a select element.
+    pub async fn choose(&self, testid: &str, value: &str) -> Result<()> {
+        let choice = self.find(testid).await?.select_by_value(value).await;
+        choice.with_context(|| format!("`{testid}` has no option {value}"))
+    }
+
+    /// Runs a JavaScript function body with `arguments` and returns its result.
+    pub async fn eval(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
+        Ok(self.browser.focus(&self.window).await?.execute(script, arguments).await?)
+    }
+
+    /// Loads the page again.
+    pub async fn reload(&self) -> Result<()> {
+        Ok(self.browser.focus(&self.window).await?.refresh().await?)
+    }
+
+    /// Closes the tab as a user does.
+    pub async fn close(self) -> Result<()> {
+        Ok(self.browser.focus(&self.window).await?.close_window().await?)
+    }
+
+    /// Ends the tab's process at once, as a crash or the system's memory killer does: no event handler runs.
+    pub fn kill(&self) -> Result<()> {
+        let process = Pid::from_raw(i32::try_from(self.renderer)?);
+        kill(process, Signal::SIGKILL).with_context(|| format!("the tab's process {process} is gone"))
+    }
+
+    /// Saves a picture of the tab as `<name>.png` in `CDI_SCREENSHOTS`, or else target/screenshots.
+    pub async fn screenshot(&self, name: &str) -> Result<PathBuf> {
+        let png = self.browser.focus(&self.window).await?.screenshot().await?;
+        let dir = env::var_os("CDI_SCREENSHOTS")
+            .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots"), PathBuf::from);
+        fs::create_dir_all(&dir)?;
+        let path = dir.join(name).with_extension("png");
+        fs::write(&path, png)?;
+        Ok(path)
+    }
+
+    async fn find(&self, testid: &str) -> Result<Element> {
+        let selector = format!("[data-testid=\"{testid}\"]");
+        let client = self.browser.focus(&self.window).await?;
+        client.find(Locator::Css(&selector)).await.with_context(|| format!("the page has no `{testid}`"))
+    }
+}

@@ -1,0 +1,46 @@
+//! One tab and a relay: the page opens, joins, and answers a question by itself.
+
+use anyhow::{Context, Result};
+use cdi_tests::{Browser, Reference, Relay, Tab, Within, references};
+
+/// From navigation to a connected node, including the download of the page.
+const JOIN: Within = Within::seconds(60);
+/// From a question to the last token, including the first download of the model.
+const ANSWER: Within = Within::seconds(180);
+
+#[tokio::test]
+async fn a_tab_answers_by_itself_and_again_after_a_reload() -> Result<()> {
+    let relay = Relay::start()?;
+    let browser = Browser::start().await?;
+    let references = references()?;
+    let [first, second, ..] = &references[..] else { anyhow::bail!("fewer than two reference answers") };
+
+    let tab = browser.open(&relay.url()).await?;
+    tab.wait_for_state("connection", &["connected"], JOIN).await?;
+    tab.screenshot("one-tab-connected").await?;
+    ask(&tab, first).await?;
+    tab.screenshot("one-tab-answered").await?;
+
+    tab.reload().await?;
+    tab.wait_for_state("connection", &["connected"], JOIN).await?;
+    ask(&tab, second).await?;
+    tab.screenshot("one-tab-reloaded").await?;
+
+    assert_eq!(browser.console_errors().await?, [""; 0]);
+    Ok(())
+}
+
+/// Asks this tab alone and compares the answer with the reference, letter for letter.
+async fn ask(tab: &Tab<'_>, reference: &Reference) -> Result<()> {
+    tab.choose("route-mode", "tab").await?;
+    tab.type_into("prompt", &reference.question).await?;
+    tab.click("send").await?;
+    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
+    if state == "error" {
+        anyhow::bail!("the page says: {}", tab.text("error").await?);
+    }
+    assert_eq!(tab.text("answer").await?.trim(), reference.answer, "{}", reference.question);
+    let tokens = tab.attribute("answer", "data-tokens").await?.context("the answer has no data-tokens")?;
+    assert!(tokens.parse::<u32>()? > 0, "an answer has tokens, not {tokens}");
+    Ok(())
+}
