@@ -174,6 +174,16 @@ async fn a_taken_port_is_named() {
     assert!(error.contains(&listen.port().to_string()) && error.contains("--listen"), "{error}");
 }
 
+#[tokio::test]
+async fn a_taken_port_for_native_nodes_is_named() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = taken.local_addr().expect("bound").port();
+    let p2p_listen = Some(format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"));
+    let config = Config { listen: ([127, 0, 0, 1], 0).into(), p2p_listen, ..Config::default() };
+    let error = Relay::start(config).await.expect_err("the port is taken").to_string();
+    assert!(error.contains(&port.to_string()) && error.contains("--p2p-listen"), "{error}");
+}
+
 /// The program itself: starts, says where it is, and ends with success when it is asked to.
 #[cfg(unix)]
 #[test]
