@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
@@ -55,9 +56,18 @@ impl Arguments {
     }
 }
 
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cdi-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let takes_default_port = arguments.p2p_listen.is_none() && !arguments.no_p2p_listen;
     let config = arguments.into_config()?;
     // A relay asks nobody in the DHT, which Kademlia warns of; and the swarm repeats what we say ourselves.
