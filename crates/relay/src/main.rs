@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
-use cdi_relay::{Config, Relay};
+use cdi_relay::{Config, Relay, RelayError, RelayHandle};
 use cdi_types::Network;
 use clap::Parser;
+
+/// The port that libp2p nodes use by custom.
+const DEFAULT_P2P_LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
 
 /// Introduces tabs to each other, serves them the page and the first model.
 ///
@@ -18,9 +22,9 @@ struct Arguments {
     /// Where the page, the API and the WebSocket for tabs are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where native nodes connect over TCP.
-    #[arg(long, value_name = "MULTIADDR", default_value = "/ip4/0.0.0.0/tcp/4001")]
-    p2p_listen: Address,
+    /// Where native nodes connect over TCP. Default: /ip4/0.0.0.0/tcp/4001, or nowhere if that is taken.
+    #[arg(long, value_name = "MULTIADDR")]
+    p2p_listen: Option<Address>,
     /// No port for native nodes; they can use the WebSocket.
     #[arg(long, conflicts_with = "p2p_listen")]
     no_p2p_listen: bool,
@@ -28,7 +32,7 @@ struct Arguments {
     /// proxy that does TLS. May be repeated. Without it: the address that the page was loaded from.
     #[arg(long, value_name = "MULTIADDR")]
     external: Vec<Address>,
-    /// Where the identity is kept.
+    /// Where the identity is kept. Default: the user's data directory, on Linux ~/.local/share/cdi-relay.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
     /// The network to serve: testnet or mainnet.
@@ -44,7 +48,7 @@ impl Arguments {
         };
         Ok(Config {
             listen: self.listen,
-            p2p_listen: (!self.no_p2p_listen).then_some(self.p2p_listen),
+            p2p_listen: self.p2p_listen,
             external: self.external,
             data: Some(data),
             network: self.network,
@@ -52,18 +56,42 @@ impl Arguments {
     }
 }
 
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cdi-relay: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let config = Arguments::parse().into_config()?;
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let takes_default_port = arguments.p2p_listen.is_none() && !arguments.no_p2p_listen;
+    let config = arguments.into_config()?;
     // A relay asks nobody in the DHT, which Kademlia warns of; and the swarm repeats what we say ourselves.
     cdi_platform::log::init("info,libp2p_swarm=warn,libp2p_kad=error");
     // Watched from now on: a service manager may ask before the relay has started.
     let interrupted = interruption()?;
-    let relay = Relay::start(config).await?;
+    let relay = if takes_default_port { start_at_default_port(config).await } else { Relay::start(config).await }?;
     interrupted.await;
     tracing::info!("stopping");
     relay.shutdown().await;
     Ok(())
+}
+
+/// Listens for native nodes at the usual port. Nobody asked for it, so that an IPFS node or another relay there
+/// is no reason not to start.
+async fn start_at_default_port(config: Config) -> Result<RelayHandle, RelayError> {
+    let usual = DEFAULT_P2P_LISTEN.parse().expect("the constant is an address");
+    match Relay::start(Config { p2p_listen: Some(usual), ..config.clone() }).await {
+        Err(error @ RelayError::P2pListen { .. }) => {
+            tracing::warn!(%error, "native nodes have to use the WebSocket");
+            Relay::start(config).await
+        }
+        started => started,
+    }
 }
 
 /// Completes when somebody presses Ctrl-C, or when the service manager asks.

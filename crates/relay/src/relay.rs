@@ -1,7 +1,7 @@
 //! Starts and stops a relay: identity, sockets, swarm, HTTP.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use cdi_model::import::ImportError;
@@ -9,6 +9,7 @@ use cdi_net::{Address, NetError};
 use cdi_types::PeerId;
 use futures::StreamExt as _;
 use libp2p::Swarm;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -26,12 +27,12 @@ use crate::{accept, address, genesis, http, identity, stop, swarm};
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
     /// The HTTP port is taken, or may not be used.
-    #[error("cannot listen on {address}: {source}. Stop what uses port {}, or take another with --listen", address.port())]
+    #[error("cannot listen on {address}: {reason}. Stop what uses port {}, or take another with --listen", address.port())]
     Listen {
         /// What was asked for.
         address: SocketAddr,
         /// What the system said.
-        source: io::Error,
+        reason: io::Error,
     },
     /// The port for native nodes is taken, or may not be used.
     #[error("cannot listen on {address}: {reason}. Take another with --p2p-listen, or none with --no-p2p-listen")]
@@ -76,7 +77,7 @@ impl Relay {
     /// See [`RelayError`].
     pub async fn start(config: Config) -> Result<RelayHandle, RelayError> {
         // The port first: the most likely failure, and it should leave nothing behind.
-        let listen = |source| RelayError::Listen { address: config.listen, source };
+        let listen = |reason| RelayError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let http_addr = listener.local_addr().map_err(listen)?;
         let keypair = identity::load(config.data.as_deref()).await?;
@@ -93,6 +94,7 @@ impl Relay {
         listen_on(&mut swarm, &own, &mut p2p_addresses).await?;
         p2p_addresses.clear();
         if let Some(address) = &config.p2p_listen {
+            check_free(address).await?;
             listen_on(&mut swarm, address, &mut p2p_addresses).await?;
         }
 
@@ -117,6 +119,20 @@ impl Relay {
         tracing::info!(%http_addr, peer = %peer_id, %model, network = %config.network, "relay started");
         Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stop, tasks })
     }
+}
+
+/// Fails when the port is taken. libp2p would not: it shares its ports (`SO_REUSEPORT`), and two relays on one
+/// port would answer in turns.
+async fn check_free(address: &Address) -> Result<(), RelayError> {
+    let mut parts = address.as_multiaddr().iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return Ok(()),
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return Ok(()) };
+    let bound = TcpListener::bind((ip, port)).await;
+    bound.map(drop).map_err(|e| RelayError::P2pListen { address: address.clone(), reason: e.to_string() })
 }
 
 /// Listens, and waits until the system has said yes or no.

@@ -174,6 +174,20 @@ async fn a_taken_port_is_named() {
     assert!(error.contains(&listen.port().to_string()) && error.contains("--listen"), "{error}");
 }
 
+/// libp2p would share the port with the first relay.
+#[tokio::test]
+async fn a_taken_port_for_native_nodes_is_named() {
+    let start = |port: u16| {
+        let p2p_listen = format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address");
+        Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), p2p_listen: Some(p2p_listen), ..Config::default() })
+    };
+    let first = start(0).await.expect("starts");
+    let address = first.p2p_addresses()[0].to_string();
+    let port = address.rsplit('/').next().and_then(|port| port.parse().ok()).expect("a port");
+    let error = start(port).await.expect_err("the port is taken").to_string();
+    assert!(error.contains(&address) && error.contains("--p2p-listen"), "{error}");
+}
+
 /// The program itself: starts, says where it is, and ends with success when it is asked to.
 #[cfg(unix)]
 #[test]
