@@ -1,6 +1,8 @@
 //! The WebGPU back end in a dedicated worker of a browser.
 #![cfg(target_arch = "wasm32")]
 
+use std::cell::RefCell;
+
 use cdi_compute::choice::Choice;
 use cdi_compute::conformance;
 use cdi_compute::gpu::{Gpu, GpuError, GpuOptions};
@@ -19,13 +21,23 @@ async fn open(options: GpuOptions) -> Option<Gpu> {
     Some(opened.expect("a working adapter"))
 }
 
+thread_local! {
+    /// One device for all cases: opening one takes a second where the processor plays it.
+    static SHARED: RefCell<Option<Gpu>> = const { RefCell::new(None) };
+}
+
 macro_rules! cases {
     ($($case:ident,)*) => {$(
         #[wasm_bindgen_test]
         async fn $case() {
-            if let Some(mut gpu) = open(GpuOptions::default()).await {
-                conformance::$case(&mut gpu).await;
-            }
+            let gpu = match SHARED.take() {
+                Some(gpu) => Some(gpu),
+                None => open(GpuOptions::default()).await,
+            };
+            let Some(mut gpu) = gpu else { return };
+            gpu.trim();
+            conformance::$case(&mut gpu).await;
+            SHARED.set(Some(gpu));
         }
     )*};
 }

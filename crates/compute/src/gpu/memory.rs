@@ -191,10 +191,12 @@ impl Memory {
     /// Waits for the outcome of earlier allocations.
     pub(crate) async fn settle(&mut self) -> Result<(), ComputeError> {
         let mut failed = None;
-        for (bytes, verdict) in self.undecided.drain(..) {
-            if verdict.await.is_some() {
-                failed.get_or_insert(bytes);
+        // One by one, so that a caller that gives up half way loses none.
+        while let Some((bytes, verdict)) = self.undecided.last_mut() {
+            if verdict.as_mut().await.is_some() {
+                failed = Some(*bytes);
             }
+            self.undecided.pop();
         }
         match failed {
             Some(bytes) => {

@@ -79,8 +79,7 @@ impl Gpu {
         let verdict = self_test::run(&mut gpu).await?;
         gpu.paths = verdict.paths;
         gpu.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", gpu.report.class(), verdict.fingerprint);
-        gpu.memory.drop_free();
-        gpu.memory.submitted();
+        gpu.trim();
         Ok(gpu)
     }
 
@@ -104,6 +103,13 @@ impl Gpu {
             return Err(error);
         }
         self.health.check()
+    }
+
+    /// Gives back the memory that is kept for the activations of coming steps.
+    pub fn trim(&mut self) {
+        self.rope_tables.clear();
+        self.memory.drop_free();
+        self.flush();
     }
 
     /// Gives up the device and all its memory at once. Every later operation fails with

@@ -164,10 +164,11 @@ impl Recorder {
 
     /// Looks at the validation results of all submissions so far.
     async fn judge(&mut self, health: &Health) -> Result<(), ComputeError> {
-        for verdict in self.verdicts.drain(..) {
-            if let Some(error) = verdict.await {
+        while let Some(verdict) = self.verdicts.last_mut() {
+            if let Some(error) = verdict.as_mut().await {
                 health.report(error.to_string());
             }
+            self.verdicts.pop();
         }
         health.check()
     }
