@@ -12,8 +12,6 @@ use serde::Deserialize;
 pub struct Settings {
     /// What is compiled and what is copied.
     pub build: Build,
-    /// The optimiser that runs after the compiler.
-    pub wasm_opt: WasmOpt,
     /// The modules of the page, one WebAssembly file each.
     pub module: Vec<Module>,
 }
@@ -30,16 +28,6 @@ pub struct Build {
     pub page: PathBuf,
     /// The directory whose files are copied beside it, relative to the root.
     pub static_files: PathBuf,
-}
-
-/// Table `[wasm-opt]`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct WasmOpt {
-    /// Version of the npm package `binaryen` that brings the optimiser.
-    pub binaryen: String,
-    /// Its arguments.
-    pub passes: Vec<String>,
 }
 
 /// One `[[module]]` table.

@@ -2,7 +2,6 @@
 
 mod bindings;
 mod dist;
-mod optimise;
 mod size;
 
 use std::path::PathBuf;
@@ -25,10 +24,9 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
 
     timed("browser modules: compile", || compile(workspace, &settings))?;
     let modules = timed("browser modules: bindings and size", || {
-        let optimiser = optimise::WasmOpt::find(&out.join("tools"), &settings.wasm_opt);
         let compiled = workspace.target_dir().join(WASM_TARGET).join(&settings.build.profile);
         let modules = settings.module.iter();
-        modules.map(|module| bindings::generate(module, &compiled, &out, &optimiser)).collect::<Result<Vec<_>>>()
+        modules.map(|module| bindings::generate(module, &compiled, &out)).collect::<Result<Vec<_>>>()
     })?;
     dist::lay_out(&workspace.root, &settings.build, &modules, &dist)?;
     size::check(&settings.module, &dist)?;
