@@ -32,8 +32,8 @@ fn executor() -> Executor<Cpu> {
 fn genesis() -> (Executor<Cpu>, StageId) {
     let model = Model::genesis();
     let mut executor = executor();
-    model.load(&mut executor, model.whole(), WeightFormat::F32);
-    (executor, model.whole())
+    model.load(&mut executor, model.stage("0-7"), WeightFormat::F32);
+    (executor, model.stage("0-7"))
 }
 
 fn key(stage: StageId, session: u8) -> SessionKey {
