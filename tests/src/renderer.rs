@@ -20,3 +20,11 @@ pub(crate) fn processes(profile: &Path) -> BTreeSet<u32> {
     })
     .collect()
 }
+
+/// The processor time that a process has used, in ticks of the kernel's clock; 0 once it has ended.
+pub(crate) fn cpu_ticks(id: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // The name in parentheses may hold spaces. After it, user and system time are the 12th and 13th field.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
+}

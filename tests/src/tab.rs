@@ -33,7 +33,7 @@ impl Within {
 pub struct Tab<'a> {
     browser: &'a Browser,
     window: WindowHandle,
-    renderer: u32,
+    renderer: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -45,7 +45,7 @@ enum Waited {
 }
 
 impl<'a> Tab<'a> {
-    pub(crate) fn new(browser: &'a Browser, window: WindowHandle, renderer: u32) -> Self {
+    pub(crate) fn new(browser: &'a Browser, window: WindowHandle, renderer: Option<u32>) -> Self {
         Self { browser, window, renderer }
     }
 
@@ -126,7 +126,8 @@ impl<'a> Tab<'a> {
 
     /// Ends the tab's process at once, as a crash or the system's memory killer does: no event handler runs.
     pub fn kill(&self) -> Result<()> {
-        let process = Pid::from_raw(i32::try_from(self.renderer)?);
+        let renderer = self.renderer.context("the tab's process is not known: that takes /proc, which Linux has")?;
+        let process = Pid::from_raw(i32::try_from(renderer)?);
         kill(process, Signal::SIGKILL).with_context(|| format!("the tab's process {process} is gone"))
     }
 

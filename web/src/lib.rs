@@ -9,7 +9,6 @@ pub mod components;
 pub mod crash;
 pub mod format;
 pub mod link;
-#[cfg(target_arch = "wasm32")]
 pub mod start;
 pub mod state;
 pub mod theme;

@@ -1,4 +1,5 @@
 //! Starts the node of this tab.
+#![cfg(target_arch = "wasm32")]
 
 use cdi_node::NodeArgs;
 use cdi_node::view::{Command, Event};

@@ -32,7 +32,7 @@ const LAYERS: &[Layer] = &[
         true,
     ),
     layer("cdi-gateway", &["cdi-types", "cdi-node"], false),
-    layer("cdi-relay", &["cdi-types", "cdi-platform", "cdi-net", "cdi-node", "cdi-gateway"], false),
+    layer("cdi-relay", &["cdi-types", "cdi-platform", "cdi-net", "cdi-model", "cdi-node", "cdi-gateway"], false),
     layer("cdi-cli", &["cdi-types", "cdi-node", "cdi-gateway"], false),
     layer("cdi-xtask", &[], false),
     Layer { package: "cdi-web", may_use: None, browser: true },
