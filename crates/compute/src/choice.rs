@@ -3,7 +3,7 @@
 use cdi_model::compute::ComputeError;
 
 use crate::backend::Backend;
-use crate::gpu::{AdapterReport, GpuError};
+use crate::gpu::{AdapterReport, Gpu, GpuError, GpuOptions};
 use crate::probe::Probe;
 
 /// The faster back end, and what was found on the way to it.
@@ -26,19 +26,26 @@ impl Choice {
     pub async fn fastest(now_ms: impl Fn() -> f64) -> Result<Self, ComputeError> {
         let mut cpu = Backend::cpu();
         let cpu_probe = Probe::measure(&mut cpu, &now_ms).await?;
-        match measured_gpu(&now_ms).await {
+        match measured_gpu(cpu_probe, &now_ms).await {
             Ok((gpu, report, probe)) => {
-                let backend = if probe.matvec_gb_s > cpu_probe.matvec_gb_s { gpu } else { cpu };
-                Ok(Self { backend, cpu: cpu_probe, gpu: Ok((report, probe)) })
+                Ok(Self { backend: gpu.unwrap_or(cpu), cpu: cpu_probe, gpu: Ok((report, probe)) })
             }
             Err(error) => Ok(Self { backend: cpu, cpu: cpu_probe, gpu: Err(error) }),
         }
     }
 }
 
-async fn measured_gpu(now_ms: impl Fn() -> f64) -> Result<(Backend, AdapterReport, Probe), GpuError> {
-    let mut gpu = Backend::gpu().await?;
+/// The GPU, tested, if it is faster than the processor; a slower one is not worth the test.
+async fn measured_gpu(
+    cpu: Probe,
+    now_ms: impl Fn() -> f64,
+) -> Result<(Option<Backend>, AdapterReport, Probe), GpuError> {
+    let mut gpu = Gpu::untested(GpuOptions::default()).await?;
+    let report = gpu.report().clone();
     let probe = Probe::measure(&mut gpu, now_ms).await?;
-    let report = gpu.adapter().cloned().ok_or(GpuError::Unavailable)?;
-    Ok((gpu, report, probe))
+    if probe.matvec_gb_s <= cpu.matvec_gb_s {
+        return Ok((None, report, probe));
+    }
+    gpu.test().await?;
+    Ok((Some(Backend::Gpu(Box::new(gpu))), report, probe))
 }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cdi_platform::task::{self, AbortOnDrop};
-use cdi_platform::time::{Instant, Ticker};
+use cdi_platform::time::{Instant, Ticker, sleep};
 use cdi_swarm::client::{Action, Client, Ended, Spec};
 use cdi_types::session::Control;
-use cdi_types::{LayerRange, PeerId};
+use cdi_types::{Cid, LayerRange, PeerId};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 
@@ -16,6 +16,8 @@ use crate::planner::{Plan, plan};
 use crate::shared::{Model, Node, Protocol};
 use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
 
+/// How long a question waits for the model.
+const MODEL_WITHIN: Duration = Duration::from_secs(60);
 /// How often lateness is looked for.
 const TICK: Duration = Duration::from_millis(250);
 /// Messages that wait for a link; more than the session ever has in flight.
@@ -31,6 +33,9 @@ enum AnswerError {
     /// Nothing is known of the model.
     #[error("The model is not loaded yet. Wait until the page is connected, then ask again.")]
     NoModel,
+    /// The user stopped it before it began.
+    #[error("Stopped before the model was loaded.")]
+    Stopped,
     /// There is nothing to answer.
     #[error("The question is empty.")]
     Empty,
@@ -64,6 +69,12 @@ pub(crate) async fn answer(node: Node, ask: Ask, stop: oneshot::Receiver<()>) {
 
 async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> Result<(), AnswerError> {
     let asked = Instant::now();
+    // A question typed while the page still starts is answered when the model is there.
+    select! {
+        _known = node.model_known.clone().fuse() => {}
+        () = Box::pin(sleep(MODEL_WITHIN).fuse()) => {}
+        _stopped = (&mut stop).fuse() => return Err(AnswerError::Stopped),
+    }
     let model = node.state().model.clone().ok_or(AnswerError::NoModel)?;
     if ask.messages.last().is_none_or(|m| m.content.trim().is_empty()) || ask.max_tokens == 0 {
         return Err(AnswerError::Empty);
@@ -88,7 +99,7 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     };
     let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
     let (text, ids) = mpsc::channel(TEXT_QUEUE);
-    let (spoken, writer) = speak(node.clone(), model.clone(), ids);
+    let (spoken, writer) = speak(node.clone(), model.id, ids);
     let (inputs, mut input_queue) = mpsc::channel(INCOMING);
     let start = node.now_ms();
     let (client, first) = Client::start(spec, start);
@@ -146,7 +157,7 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
 }
 
 /// Turns tokens into text beside the session, so that the ring never waits for it.
-fn speak(node: Node, model: Model, mut ids: mpsc::Receiver<u32>) -> (oneshot::Receiver<()>, AbortOnDrop) {
+fn speak(node: Node, model: Cid, mut ids: mpsc::Receiver<u32>) -> (oneshot::Receiver<()>, AbortOnDrop) {
     let (done, spoken) = oneshot::channel();
     let stream = node.number();
     let task = task::spawn(async move {
@@ -159,7 +170,7 @@ fn speak(node: Node, model: Model, mut ids: mpsc::Receiver<u32>) -> (oneshot::Re
                 batch.push(id);
             }
             tokens += u32::try_from(batch.len()).unwrap_or(0);
-            match node.compute.decode(model.id, stream, batch, last).await {
+            match node.compute.decode(model, stream, batch, last).await {
                 Ok(text) if !last || !text.is_empty() => {
                     node.emit(Event::Answer(AnswerEvent::Text { text, tokens })).await;
                 }

@@ -183,7 +183,13 @@ async fn boot(node: Node, models: Vec<String>) {
         context: info.context,
         weight_bytes: info.weight_bytes,
     };
-    node.state().model = Some(Model { id, info });
+    let tell = {
+        let mut state = node.state();
+        state.model = Some(Model { id, info });
+        state.tell_model.take()
+    };
+    // The node itself holds the receiver.
+    let _told = tell.map(|tell| tell.send(()));
     node.emit(Event::Model(view)).await;
     announce(&node).await;
     if let Some(earlier) = node.settings.hosting().await {

@@ -10,8 +10,8 @@ use cdi_swarm::registry::Registry;
 use cdi_types::advert::Tier;
 use cdi_types::session::{FRAME_HEADER_BYTES, MAX_CONTROL_BYTES, MAX_FRAME_PAYLOAD_BYTES};
 use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
-use futures::SinkExt as _;
-use futures::channel::mpsc;
+use futures::channel::{mpsc, oneshot};
+use futures::{FutureExt as _, SinkExt as _, future};
 
 use crate::compute::protocol::{ModelInfo, StageKey};
 use crate::compute::{Compute, StartArgs};
@@ -57,6 +57,8 @@ pub(crate) struct Shared {
     pub(crate) compute: Compute,
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
+    /// Done once the model is known.
+    pub(crate) model_known: future::Shared<oneshot::Receiver<()>>,
     /// Held while layers are fetched and loaded: one load at a time.
     pub(crate) loading: futures::lock::Mutex<()>,
     events: mpsc::Sender<Event>,
@@ -92,6 +94,8 @@ pub(crate) struct State {
     pub(crate) progress: Option<Progress>,
     /// Whether a lost device is being replaced.
     pub(crate) recovering: bool,
+    /// Completes [`Shared::model_known`].
+    pub(crate) tell_model: Option<oneshot::Sender<()>>,
     /// Running stages, and where their input goes.
     pub(crate) stages: HashMap<StageKey, mpsc::Sender<serve::Input>>,
 }
@@ -163,15 +167,17 @@ impl Shared {
         settings: Settings,
         limits: Limits,
     ) -> Node {
+        let (tell_model, model_known) = oneshot::channel();
         Arc::new(Self {
             me,
             net,
             compute,
             settings,
             limits,
+            model_known: model_known.shared(),
             loading: futures::lock::Mutex::new(()),
             events,
-            state: Mutex::default(),
+            state: Mutex::new(State { tell_model: Some(tell_model), ..State::default() }),
             next_number: AtomicU64::new(1),
             started: Instant::now(),
         })

@@ -85,7 +85,7 @@ impl Node {
                     return;
                 }
             }
-            panic!("the node ended");
+            unreachable!("the node ended");
         };
         tokio::time::timeout(PATIENCE, search).await.expect("an event in time");
     }

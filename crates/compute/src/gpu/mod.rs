@@ -62,11 +62,19 @@ impl Gpu {
     /// # Errors
     /// Any [`GpuError`].
     pub async fn with_options(options: GpuOptions) -> Result<Self, GpuError> {
+        let mut gpu = Self::untested(options).await?;
+        gpu.test().await?;
+        Ok(gpu)
+    }
+
+    /// Opens the device without the self-test, which takes seconds on a software adapter: to be measured first, and
+    /// [tested](Self::test) before its results count.
+    pub(crate) async fn untested(options: GpuOptions) -> Result<Self, GpuError> {
         let opened = adapter::open(options).await?;
         let health = Health::watch(&opened.device);
         let memory = Memory::new(opened.device.clone(), health.clone(), opened.largest_binding);
         let recorder = Recorder::new(opened.device.clone(), opened.queue);
-        let mut gpu = Self {
+        Ok(Self {
             device: opened.device,
             health,
             memory,
@@ -75,12 +83,19 @@ impl Gpu {
             report: opened.report,
             kernel_id: String::new(),
             paths: Paths { vector: false, wide: false },
-        };
-        let verdict = self_test::run(&mut gpu).await?;
-        gpu.paths = verdict.paths;
-        gpu.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", gpu.report.class(), verdict.fingerprint);
-        gpu.trim();
-        Ok(gpu)
+        })
+    }
+
+    /// Runs every kernel against the CPU back end and names the kernel id after the bits of the results.
+    ///
+    /// # Errors
+    /// [`GpuError::SelfTest`] or [`GpuError::Compute`]: the device must not be used.
+    pub(crate) async fn test(&mut self) -> Result<(), GpuError> {
+        let verdict = self_test::run(self).await?;
+        self.paths = verdict.paths;
+        self.kernel_id = format!("wgpu-f32-v{KERNEL_VERSION}-{}-{:08x}", self.report.class(), verdict.fingerprint);
+        self.trim();
+        Ok(())
     }
 
     /// What the device runs on.

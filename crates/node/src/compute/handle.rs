@@ -177,7 +177,7 @@ impl Compute {
     /// # Errors
     /// [`ComputeError`].
     pub async fn unload(&self, model: Cid, keep: Option<LayerRange>) -> Result<(), ComputeError> {
-        self.call(Ask::Unload { model, keep }).await.and_then(done)
+        self.call(Ask::Unload { model, keep }).await.and_then(|answer| done(&answer))
     }
 
     /// Renders and tokenises a conversation.
@@ -213,7 +213,7 @@ impl Compute {
         layers: LayerRange,
         positions: u32,
     ) -> Result<(), ComputeError> {
-        self.call(Ask::OpenStage { stage, model, layers, positions }).await.and_then(done)
+        self.call(Ask::OpenStage { stage, model, layers, positions }).await.and_then(|answer| done(&answer))
     }
 
     /// Computes rows.
@@ -234,7 +234,7 @@ impl Compute {
     /// # Errors
     /// [`ComputeError`].
     pub async fn close_stage(&self, stage: StageKey) -> Result<(), ComputeError> {
-        self.call(Ask::CloseStage { stage }).await.and_then(done)
+        self.call(Ask::CloseStage { stage }).await.and_then(|answer| done(&answer))
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer, ComputeError> {
@@ -257,8 +257,8 @@ impl Compute {
     }
 }
 
-fn done(answer: Answer) -> Result<(), ComputeError> {
-    if answer == Answer::Done { Ok(()) } else { Err(ComputeError::Mismatch) }
+fn done(answer: &Answer) -> Result<(), ComputeError> {
+    if *answer == Answer::Done { Ok(()) } else { Err(ComputeError::Mismatch) }
 }
 
 /// Moves requests out and replies in. When the port closes, dropping the pending calls tells their callers.

@@ -1,0 +1,181 @@
+//! Four tabs: three host a third of the layers each, the fourth asks. Whatever happens to a host, the text stays that
+//! of one process.
+
+use anyhow::{Context, Result, ensure};
+use cdi_tests::{Browser, Relay, Tab, Within};
+use serde_json::json;
+
+/// From navigation to a connected node, including the download of the page.
+const JOIN: Within = Within::seconds(60);
+/// From pressing the button to serving, and from serving to being seen (MOD-10 allows 30 s).
+const HOST: Within = Within::seconds(90);
+const SEEN: Within = Within::seconds(30);
+/// From a question to the last token, failovers included.
+const ANSWER: Within = Within::seconds(240);
+
+const STORY: &str = "Tell me a story about a brave fox.";
+/// The greedy answer of Hugging Face `transformers` to [`STORY`], 98 tokens and the end of text.
+const TEXT: &str = "Long ago, a careful fox named Maya lived in a warm desert. The sand shone like gold in the evening. \
+    One morning Maya found a big stone in the middle of the road. She pushed with all her strength, but the stone did \
+    not move. Maya the beaver said, \"Alone we are weak, but together we are strong.\" With a loud crack the stone \
+    moved, and the road was free. And if you listen on a quiet evening, you can still hear them laugh.";
+
+/// A stage as the page shows it.
+#[derive(Debug, Clone, PartialEq)]
+struct Stage {
+    peer: String,
+    layers: String,
+    link: String,
+}
+
+async fn join<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
+    let tab = browser.open(url).await?;
+    tab.wait_for_state("connection", &["connected"], JOIN).await?;
+    Ok(tab)
+}
+
+/// Hosts by default and returns the layers.
+async fn host(tab: &Tab<'_>) -> Result<String> {
+    tab.wait_until("return !document.querySelector('[data-testid=host-shard]').disabled", &json!(null), JOIN).await?;
+    tab.click("host-shard").await?;
+    hosted(tab).await
+}
+
+async fn hosted(tab: &Tab<'_>) -> Result<String> {
+    tab.wait_for_state("hosting", &["hosting"], HOST).await?;
+    tab.attribute("hosting", "data-layers").await?.context("a host shows its layers")
+}
+
+/// Waits until every layer has as many replicas as `least`.
+async fn covered(tab: &Tab<'_>, least: u32) -> Result<()> {
+    let condition = "const cells = [...document.querySelectorAll('[data-testid=coverage] [data-replicas]')]; \
+        return cells.length === 8 && cells.every((cell) => Number(cell.dataset.replicas) >= args);";
+    tab.wait_until(condition, &json!(least), SEEN).await?;
+    Ok(())
+}
+
+async fn send(tab: &Tab<'_>, route: &str, question: &str) -> Result<()> {
+    tab.choose("route-mode", route).await?;
+    tab.type_into("prompt", question).await?;
+    tab.click("send").await
+}
+
+async fn tokens(tab: &Tab<'_>, least: u32) -> Result<u32> {
+    let condition = "const tokens = Number(document.querySelector('[data-testid=answer]').dataset.tokens); \
+        return tokens >= args ? tokens : null;";
+    let reached = tab.wait_until(condition, &json!(least), ANSWER).await?;
+    Ok(u32::try_from(reached.as_u64().unwrap_or(0))?)
+}
+
+async fn done(tab: &Tab<'_>) -> Result<String> {
+    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
+    ensure!(state == "done", "the page says: {}", tab.text("error").await?);
+    Ok(tab.text("answer").await?.trim().to_owned())
+}
+
+async fn pipeline(tab: &Tab<'_>) -> Result<Vec<Stage>> {
+    let script = "return [...document.querySelectorAll('[data-testid=pipeline] [data-peer]')] \
+        .map((stage) => [stage.dataset.peer, stage.dataset.layers, stage.dataset.link]);";
+    let rows: Vec<[String; 3]> = serde_json::from_value(tab.eval(script, vec![]).await?)?;
+    Ok(rows.into_iter().map(|[peer, layers, link]| Stage { peer, layers, link }).collect())
+}
+
+/// Three hosts, the layers that each holds, and an asking tab that sees them.
+async fn swarm<'a>(browser: &'a Browser, url: &str) -> Result<(Vec<(Tab<'a>, String)>, Tab<'a>)> {
+    let mut hosts = Vec::new();
+    for _ in 0..3 {
+        let tab = join(browser, url).await?;
+        let layers = host(&tab).await?;
+        hosts.push((tab, layers));
+    }
+    let held: Vec<&str> = hosts.iter().map(|(_, layers)| layers.as_str()).collect();
+    assert_eq!(held, ["0-2", "3-5", "5-7"]);
+    let asking = join(browser, url).await?;
+    covered(&asking, 1).await?;
+    Ok((hosts, asking))
+}
+
+/// The whole story, once for each thing that can happen to a host.
+async fn four_tabs(compute: &str) -> Result<()> {
+    let relay = Relay::start()?;
+    let browser = Browser::start().await?;
+    let url = format!("{}?compute={compute}", relay.url());
+    let (mut hosts, asking) = swarm(&browser, &url).await?;
+    hosts[0].0.screenshot(&format!("{compute}-hosting")).await?;
+
+    // Nothing happens: three peers compute, over direct links, and the text is that of one process.
+    send(&asking, "swarm", STORY).await?;
+    assert_eq!(done(&asking).await?, TEXT);
+    let calm = pipeline(&asking).await?;
+    asking.screenshot(&format!("{compute}-answered")).await?;
+    assert_eq!(calm.len(), 3, "{calm:?}");
+    assert!(calm.iter().all(|stage| stage.link == "direct"), "{calm:?}");
+    println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
+
+    // A host's process is killed while it computes.
+    let victim = calm[1].clone();
+    let at = hosts.iter().position(|(_, layers)| *layers == "3-5").context("a host of the middle")?;
+    let (tab, _) = hosts.remove(at);
+    send(&asking, "swarm", STORY).await?;
+    tokens(&asking, 10).await?;
+    tab.kill()?;
+    let before = tokens(&asking, 10).await?;
+    assert_eq!(done(&asking).await?, TEXT, "after a kill");
+    let total = tokens(&asking, 1).await?;
+    assert!(total - before >= 60, "{} tokens after the kill", total - before);
+    let after = pipeline(&asking).await?;
+    asking.screenshot(&format!("{compute}-after-kill")).await?;
+    assert!(after.iter().all(|stage| stage.peer != victim.peer), "{after:?}");
+    let taken = after.iter().find(|stage| stage.layers == victim.layers).context("the gap is filled")?;
+    println!("{compute}: {} took over layers {} ({})", taken.peer, taken.layers, taken.link);
+    println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
+    // Whoever took over shows what it holds now.
+    let mut shown = Vec::new();
+    for (tab, _) in &hosts {
+        shown.push(tab.attribute("hosting", "data-layers").await?.unwrap_or_default());
+    }
+    assert!(shown.iter().any(|layers| layers == "0-5" || layers == "3-7"), "{shown:?}");
+
+    // With a spare present, a host is closed as a user closes a tab.
+    let spare = join(&browser, &url).await?;
+    host(&spare).await?;
+    covered(&asking, 1).await?;
+    let (tab, _) = hosts.remove(0);
+    send(&asking, "swarm", STORY).await?;
+    tokens(&asking, 10).await?;
+    tab.close().await?;
+    assert_eq!(done(&asking).await?, TEXT, "after a close");
+    println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
+    Ok(())
+}
+
+#[tokio::test]
+async fn four_tabs_on_the_cpu() -> Result<()> {
+    four_tabs("cpu").await
+}
+
+#[tokio::test]
+async fn four_tabs_on_the_gpu() -> Result<()> {
+    four_tabs("gpu").await
+}
+
+#[tokio::test]
+async fn two_tabs_of_one_profile_are_two_nodes_and_a_reload_hosts_from_storage() -> Result<()> {
+    let relay = Relay::start()?;
+    let browser = Browser::start().await?;
+    let url = format!("{}?compute=cpu", relay.url());
+    let first = join(&browser, &url).await?;
+    let layers = host(&first).await?;
+    let fetched = first.attribute("hosting", "data-fetched-bytes").await?.context("bytes")?;
+    assert!(fetched.parse::<u64>()? > 100_000, "{fetched} bytes the first time");
+    let second = join(&browser, &url).await?;
+    let other = "return document.querySelector('[data-testid=peers]').dataset.count === '1'";
+    second.wait_until(other, &json!(null), SEEN).await?;
+    first.wait_until(other, &json!(null), SEEN).await?;
+
+    first.reload().await?;
+    assert_eq!(hosted(&first).await?, layers);
+    assert_eq!(first.attribute("hosting", "data-fetched-bytes").await?.as_deref(), Some("0"));
+    first.screenshot("reloaded-host").await?;
+    Ok(())
+}
