@@ -37,7 +37,11 @@ pub(crate) async fn announce(node: &Node) {
         state.sequence = unix_ms().max(state.sequence + 1);
         (advert(&state), state.sequence)
     };
-    node.state().registry.observe(node.me, sequence, advert.clone(), node.now_ms());
+    {
+        let mut state = node.state();
+        let own = state.registry.observe(node.me, sequence, advert.clone(), node.now_ms());
+        state.dirty |= own != Observed::Refreshed;
+    }
     let Ok(payload) = cbor::encode(&advert) else { return };
     let statement = Statement {
         network: node.limits.network,

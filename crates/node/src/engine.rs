@@ -126,7 +126,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
-    let engine = Engine { node, answer: None, dirty: true, greet: false };
+    let engine = Engine { node, answer: None, greet: false };
     engine.run(commands, net_events).await;
     drop((boot, served));
 }
@@ -186,6 +186,8 @@ async fn boot(node: Node, models: Vec<String>) {
     let tell = {
         let mut state = node.state();
         state.model = Some(Model { id, info });
+        // What others hold can be shown now.
+        state.dirty = true;
         state.tell_model.take()
     };
     // The node itself holds the receiver.
@@ -212,8 +214,6 @@ struct Engine {
     node: Node,
     /// Stops the current answer when dropped.
     answer: Option<oneshot::Sender<()>>,
-    /// Whether the user's picture of the peers is out of date.
-    dirty: bool,
     /// Whether somebody joined who has not heard of this node yet.
     greet: bool,
 }
@@ -236,12 +236,13 @@ impl Engine {
                 () = refresh.tick().fuse() => {
                     let now_ms = self.node.now_ms();
                     let gone = self.node.state().registry.evict(now_ms);
-                    self.dirty |= !gone.is_empty();
+                    self.node.state().dirty |= !gone.is_empty();
                     if std::mem::take(&mut self.greet) || announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
                         announced = Instant::now();
                         announce(&self.node).await;
                     }
-                    if std::mem::take(&mut self.dirty) {
+                    let dirty = std::mem::take(&mut self.node.state().dirty);
+                    if dirty {
                         let peers = peers(&self.node);
                         self.node.emit(Event::Peers(peers)).await;
                     }
@@ -275,26 +276,28 @@ impl Engine {
                 announce(&node).await;
             }
         }
-        self.dirty = true;
+        self.node.state().dirty = true;
     }
 
     async fn network(&mut self, event: NetEvent) {
         let node = &self.node;
         match event {
             NetEvent::RelayUp { transport, .. } => {
+                node.state().relay_up = Some(Instant::now());
                 node.emit(Event::Connection(Connection::Connected { link: transport.to_owned() })).await;
                 announce(node).await;
             }
             NetEvent::RelayDown { reason, .. } => {
+                node.state().relay_up = None;
                 node.emit(Event::Connection(Connection::Offline { reason })).await;
             }
             NetEvent::PeerUp { peer, link } | NetEvent::PeerLink { peer, link } => {
-                self.dirty = true;
+                self.node.state().dirty = true;
                 let rtt_ms = node.state().links.get(&peer).and_then(|l| l.rtt_ms);
                 node.state().links.insert(peer, LinkState { kind: link, rtt_ms });
             }
             NetEvent::PeerDown { peer } => {
-                self.dirty = true;
+                self.node.state().dirty = true;
                 let mut state = node.state();
                 state.links.remove(&peer);
                 state.registry.lost(&peer);
@@ -309,7 +312,7 @@ impl Engine {
             NetEvent::Gossip { source, data } => match believe(node, source, &data) {
                 Ok(Observed::Refreshed | Observed::Ignored) => {}
                 Ok(observed) => {
-                    self.dirty = true;
+                    self.node.state().dirty = true;
                     self.greet |=
                         observed == Observed::Joined && node.state().registry.nodes().count() < GREETING_NODES;
                     self.warm_up(source);
@@ -349,7 +352,7 @@ impl Engine {
             (l.peer, LinkState { kind: l.link, rtt_ms: l.rtt.map(|rtt| rtt.as_secs_f32() * 1e3) })
         };
         self.node.state().links = links.into_iter().map(state).collect();
-        self.dirty = true;
+        self.node.state().dirty = true;
     }
 }
 

@@ -1,6 +1,8 @@
 //! What this node holds: hosting on the user's wish, and taking on layers for a session that needs them.
 
-use cdi_platform::time::Instant;
+use std::time::Duration;
+
+use cdi_platform::time::{Instant, sleep};
 use cdi_swarm::placement;
 use cdi_types::LayerRange;
 use futures::StreamExt as _;
@@ -9,6 +11,11 @@ use crate::announce::announce;
 use crate::compute::{ComputeError, Loading};
 use crate::shared::{Hosting, Model, Node};
 use crate::view::{ComputeView, Event, HostLayers, HostingState, HostingView, Progress};
+
+/// Time from reaching the relay to having heard everybody: two gossip heartbeats and a half.
+const SETTLE: Duration = Duration::from_millis(2_500);
+/// Longest wait when there is no relay.
+const SETTLE_AT_MOST: Duration = Duration::from_secs(5);
 
 /// Why layers are not held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +47,10 @@ pub(crate) async fn host(node: &Node, wish: HostLayers, resume: Option<LayerRang
 
 async fn try_host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) -> Result<(), HostError> {
     let model = node.state().model.clone().ok_or(HostError::NoModel)?;
+    show(node, HostingState::Fetching, Some(Progress::default()), None).await;
+    if resume.is_none() {
+        settle(node).await;
+    }
     let info = &model.info;
     let fits = u32::try_from(node.limits.budget_bytes / info.weight_bytes.div_ceil(u64::from(info.layers)).max(1));
     let fits = fits.unwrap_or(u32::MAX).min(info.layers);
@@ -74,6 +85,20 @@ async fn try_host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) -> 
     announce(node).await;
     node.remember_hosting().await;
     Ok(())
+}
+
+/// Waits until the others have had time to answer this node's first announcement: who chooses before takes layers that
+/// somebody holds already.
+async fn settle(node: &Node) {
+    let started = Instant::now();
+    while started.elapsed() < SETTLE_AT_MOST {
+        let heard = node.state().relay_up.map(|up| up.elapsed());
+        match heard {
+            Some(heard) if heard >= SETTLE => return,
+            Some(heard) => sleep(SETTLE - heard).await,
+            None => sleep(SETTLE / 10).await,
+        }
+    }
 }
 
 fn remark(loading: &Loading) -> Option<String> {

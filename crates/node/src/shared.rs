@@ -86,6 +86,10 @@ pub(crate) struct State {
     pub(crate) kernel_id: String,
     pub(crate) hosting: Hosting,
     pub(crate) hidden: bool,
+    /// Whether the user's picture of the peers is out of date.
+    pub(crate) dirty: bool,
+    /// Since when the relay is reached.
+    pub(crate) relay_up: Option<Instant>,
     /// Sequence number of the last advert.
     pub(crate) sequence: u64,
     /// Announcements of others that were malformed, forged or stale.
