@@ -143,17 +143,31 @@ async fn four_tabs(compute: &str) -> Result<()> {
     }
     assert!(shown.iter().any(|layers| layers == "0-4" || layers == "0-5" || layers == "3-7"), "{shown:?}");
 
-    // With a spare present, a host is closed as a user closes a tab.
+    // With a spare present, the first host of the route is closed as a user closes a tab.
     let spare = join(&browser, &url).await?;
-    host(&spare).await?;
+    let layers = host(&spare).await?;
+    hosts.push((spare, layers));
     covered(&asking, 1).await?;
-    let (tab, _) = hosts.remove(0);
     send(&asking, "swarm", STORY).await?;
     tokens(&asking, 10).await?;
-    tab.close().await?;
+    let first = pipeline(&asking).await?.first().context("a route")?.peer.clone();
+    for (tab, _) in hosts {
+        if own_peer(&tab).await? == first {
+            tab.close().await?;
+            break;
+        }
+    }
     assert_eq!(done(&asking).await?, TEXT, "after a close");
+    let after = pipeline(&asking).await?;
+    assert!(after.iter().all(|stage| stage.peer != first), "{after:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
     Ok(())
+}
+
+/// The tab's own peer id, as its list of nodes shows it.
+async fn own_peer(tab: &Tab<'_>) -> Result<String> {
+    let peer = tab.eval("return document.querySelector('.peer-own').dataset.peer", vec![]).await?;
+    Ok(peer.as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
