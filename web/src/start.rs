@@ -1,5 +1,4 @@
 //! Starts the node of this tab.
-#![cfg(target_arch = "wasm32")]
 
 use cdi_node::NodeArgs;
 use cdi_node::view::{Command, Event};
@@ -46,9 +45,7 @@ async fn try_run(mut commands: mpsc::Receiver<Command>, events: &mut mpsc::Sende
         let _gone = events.send(Event::Notice(text.to_owned())).await;
     }
     let worker = Port::spawn_worker(WORKER).map_err(|error| format!("The compute worker did not start: {error}."))?;
-    let location = web_sys::window().map(|window| window.location());
-    let relay = location.as_ref().and_then(|l| l.origin().ok()).ok_or("This page has no address.")?;
-    let search = location.and_then(|l| l.search().ok()).unwrap_or_default();
+    let (relay, search) = address().ok_or("This page has no address.")?;
     let args = NodeArgs {
         keypair: identity.keypair,
         network,
@@ -76,6 +73,12 @@ async fn try_run(mut commands: mpsc::Receiver<Command>, events: &mut mpsc::Sende
     // The claim on the identity lasts as long as the node.
     drop(identity.lock);
     Ok(())
+}
+
+/// Origin and query of the page.
+fn address() -> Option<(String, String)> {
+    let location = web_sys::window()?.location();
+    Some((location.origin().ok()?, location.search().ok()?))
 }
 
 /// Tells the node that the machine slept or the network came back: what went stale is tried again at once. (That the

@@ -83,6 +83,24 @@ impl Port {
         (left, Self::in_process(to_left, right_packets, reason))
     }
 
+    /// A native process has no workers: use [`Port::pair`] and [`crate::task::spawn_dedicated`].
+    ///
+    /// # Errors
+    /// Always [`PortError::Closed`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn spawn_worker(_url: &str) -> Result<Self, PortError> {
+        Err(PortError::Closed("not in a browser".to_owned()))
+    }
+
+    /// A native process is not a worker.
+    ///
+    /// # Errors
+    /// Always [`PortError::Closed`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn in_worker() -> Result<Self, PortError> {
+        Err(PortError::Closed("not in a browser".to_owned()))
+    }
+
     fn in_process(
         out: async_channel::Sender<Packet>,
         packets: async_channel::Receiver<Packet>,

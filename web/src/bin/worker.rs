@@ -7,7 +7,7 @@ fn main() {
     log::init("info");
     match Port::in_worker() {
         Ok(port) => {
-            task::spawn(cdi_node::compute::run(port, Place::disk("")));
+            task::spawn_dedicated("compute", || cdi_node::compute::run(port, Place::disk("")));
         }
         Err(error) => tracing::error!(%error, "the worker was not started by a page"),
     }
