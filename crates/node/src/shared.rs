@@ -172,6 +172,10 @@ impl Shared {
         limits: Limits,
     ) -> Node {
         let (tell_model, model_known) = oneshot::channel();
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "natively it is Send and Sync; in a browser nothing leaves its thread"
+        )]
         Arc::new(Self {
             me,
             net,
