@@ -32,6 +32,12 @@ impl Relay {
         Self::start_on(address)
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Starts a relay on that address, such as the one an earlier relay had.
     pub fn start_on(address: SocketAddr) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("cdi-relay-").tempdir()?;

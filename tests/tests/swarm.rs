@@ -1,6 +1,8 @@
 //! Four tabs: three host a third of the layers each, the fourth asks. Whatever happens to a host, the text stays that
 //! of one process.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use cdi_tests::{Browser, Relay, Tab, Within};
 use serde_json::json;
@@ -29,8 +31,10 @@ struct Stage {
 }
 
 async fn join<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
+    let opened = Instant::now();
     let tab = browser.open(url).await?;
     tab.wait_for_state("connection", &["connected"], JOIN).await?;
+    println!("connected {:.1} s after opening", opened.elapsed().as_secs_f64());
     Ok(tab)
 }
 
@@ -117,6 +121,11 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert!(calm.iter().all(|stage| stage.link == "direct"), "{calm:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
 
+    // The same, alone.
+    send(&asking, "tab", STORY).await?;
+    assert_eq!(done(&asking).await?, TEXT, "alone");
+    println!("{compute}, this tab: {}", asking.text("answer-stats").await?.replace('\n', " "));
+
     // A host's process is killed while it computes.
     let victim = calm[1].clone();
     let at = hosts.iter().position(|(_, layers)| *layers == "3-5").context("a host of the middle")?;
@@ -124,7 +133,13 @@ async fn four_tabs(compute: &str) -> Result<()> {
     send(&asking, "swarm", STORY).await?;
     tokens(&asking, 10).await?;
     tab.kill()?;
+    let killed = Instant::now();
     let before = tokens(&asking, 10).await?;
+    let changed = "return Number(document.querySelector('[data-testid=pipeline]').dataset.changes) > 0";
+    asking.wait_until(changed, &json!(null), ANSWER).await?;
+    let at_change = tokens(&asking, 1).await?;
+    tokens(&asking, at_change + 1).await?;
+    println!("{compute}: next token {:.1} s after the kill", killed.elapsed().as_secs_f64());
     assert_eq!(done(&asking).await?, TEXT, "after a kill");
     let total = tokens(&asking, 1).await?;
     assert!(total - before >= 60, "{} tokens after the kill", total - before);
@@ -198,5 +213,26 @@ async fn two_tabs_of_one_profile_are_two_nodes_and_a_reload_hosts_from_storage()
     assert_eq!(hosted(&first).await?, layers);
     assert_eq!(first.attribute("hosting", "data-fetched-bytes").await?.as_deref(), Some("0"));
     first.screenshot("reloaded-host").await?;
+    Ok(())
+}
+
+/// The relay goes and comes back: direct links carry answers meanwhile, and the tabs dial it again by themselves.
+#[tokio::test]
+async fn answers_go_on_without_the_relay() -> Result<()> {
+    let relay = Relay::start()?;
+    let browser = Browser::start().await?;
+    let url = format!("{}?compute=cpu", relay.url());
+    let (_hosts, asking) = swarm(&browser, &url).await?;
+    send(&asking, "swarm", STORY).await?;
+    assert_eq!(done(&asking).await?, TEXT);
+    let address = relay.address();
+    drop(relay);
+    asking.wait_for_state("connection", &["offline"], JOIN).await?;
+    send(&asking, "swarm", STORY).await?;
+    assert_eq!(done(&asking).await?, TEXT);
+    assert!(pipeline(&asking).await?.iter().all(|stage| stage.link == "direct"));
+    asking.screenshot("without-relay").await?;
+    let _relay = Relay::start_on(address)?;
+    asking.wait_for_state("connection", &["connected"], JOIN).await?;
     Ok(())
 }

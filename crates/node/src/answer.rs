@@ -12,6 +12,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 
 use crate::compute::ComputeError;
+use crate::host;
 use crate::planner::{Plan, plan};
 use crate::shared::{Model, Node, Protocol};
 use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
@@ -62,7 +63,9 @@ enum AnswerError {
 
 /// Answers `ask`; `stop` ends it early.
 pub(crate) async fn answer(node: Node, ask: Ask, stop: oneshot::Receiver<()>) {
-    if let Err(error) = try_answer(&node, ask, stop).await {
+    let failed = try_answer(&node, ask, stop).await.err();
+    host::release_others(&node).await;
+    if let Some(error) = failed {
         node.emit(Event::Answer(AnswerEvent::Failed { message: error.to_string() })).await;
     }
 }

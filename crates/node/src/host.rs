@@ -134,7 +134,8 @@ pub(crate) async fn ensure(node: Node, layers: LayerRange, own: bool) -> Result<
         (held, union)
     };
     show(&node, HostingState::Hosting, None, None).await;
-    let loaded = load(&node, &model, layers, true, false).await;
+    // All of them: what is loaded is not loaded again, but the pins cover exactly what is asked for.
+    let loaded = load(&node, &model, grown.1, true, false).await;
     if loaded.is_err() {
         let mut state = node.state();
         if state.hosting.layers == Some(grown.1) {
@@ -146,6 +147,19 @@ pub(crate) async fn ensure(node: Node, layers: LayerRange, own: bool) -> Result<
     node.remember_hosting().await;
     loaded?;
     Ok(())
+}
+
+/// After this node's own answer: a host holds no layers that it does not show.
+pub(crate) async fn release_others(node: &Node) {
+    let (model, hosted) = {
+        let state = node.state();
+        (state.model.clone(), state.hosting.layers)
+    };
+    if let (Some(model), Some(hosted)) = (model, hosted)
+        && let Err(error) = node.compute.unload(model.id, Some(hosted)).await
+    {
+        tracing::warn!(%error, "layers not unloaded");
+    }
 }
 
 /// Gives up what is hosted.

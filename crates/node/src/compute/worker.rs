@@ -18,7 +18,7 @@ use cdi_store::BlockStore;
 use cdi_store::blocks::Limits as StoreLimits;
 use cdi_store::fetch::{BlockSource, FetchArgs, Fetcher, HttpGateway, Progress};
 use cdi_types::sampling::Sampling;
-use cdi_types::{Cid, LayerRange};
+use cdi_types::{Cid, LayerRange, Network};
 use futures::lock::Mutex;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _, select};
@@ -80,8 +80,14 @@ impl WorkError {
 /// Serves `port` until it closes. `place` is where blocks are kept.
 pub async fn run(port: Port, place: Place) {
     let (sender, mut receiver) = port.split();
-    let worker =
-        Rc::new(Worker { sender, place, started: Instant::now(), half: RefCell::default(), lost: Cell::new(false) });
+    let worker = Rc::new(Worker {
+        sender,
+        place,
+        started: Instant::now(),
+        half: RefCell::default(),
+        lost: Cell::new(false),
+        without_disk: Cell::new(false),
+    });
     let mut running = FuturesUnordered::new();
     loop {
         select! {
@@ -101,6 +107,8 @@ struct Worker {
     half: RefCell<Option<Rc<Half>>>,
     /// Whether the GPU was lost: it is not tried again.
     lost: Cell<bool>,
+    /// Whether blocks are kept in memory, because storage was refused.
+    without_disk: Cell<bool>,
 }
 
 /// What is there after a start.
@@ -193,7 +201,7 @@ impl Worker {
             Some(half) => half.loader.clone(),
             None => {
                 let limits = StoreLimits { disk_bytes: store_bytes, ..StoreLimits::default() };
-                let store = BlockStore::open(&self.place, network, limits).await?;
+                let store = self.open_store(network, limits).await?;
                 let source = |base: &String| -> Box<dyn BlockSource> { Box::new(HttpGateway::new(base)) };
                 let fetcher = Fetcher::new(gateways.iter().map(source).collect(), FetchArgs::default());
                 Rc::new(Loader { store, fetcher })
@@ -209,7 +217,21 @@ impl Worker {
             decoders: RefCell::default(),
         };
         *self.half.borrow_mut() = Some(Rc::new(half));
-        Ok(Answer::Started(Started { tier, reason, kernel_id, lasting: self.place.is_lasting() }))
+        let lasting = self.place.is_lasting() && !self.without_disk.get();
+        Ok(Answer::Started(Started { tier, reason, kernel_id, lasting }))
+    }
+
+    /// The block store, or one in memory where the browser refuses storage: the page then says so.
+    async fn open_store(&self, network: Network, limits: StoreLimits) -> Result<BlockStore, WorkError> {
+        match BlockStore::open(&self.place, network, limits).await {
+            Ok(store) => Ok(store),
+            Err(error) => {
+                tracing::warn!(%error, "blocks are kept in memory");
+                self.without_disk.set(true);
+                let limits = StoreLimits { disk_bytes: limits.memory_bytes, ..limits };
+                Ok(BlockStore::open(&Place::memory(), network, limits).await?)
+            }
+        }
     }
 
     async fn load(&self, id: u64, model: Cid, layers: LayerRange, pin: bool) -> Result<Answer, WorkError> {
