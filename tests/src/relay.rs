@@ -29,42 +29,29 @@ impl Relay {
     pub fn start() -> Result<Self> {
         // Taken and given back: the relay says only in its log which port it chose.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        Self::start_on(address)
-    }
-
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Starts a relay on that address, such as the one an earlier relay had.
-    pub fn start_on(address: SocketAddr) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("cdi-relay-").tempdir()?;
-        let log = File::create(dir.path().join("log"))?;
-        let program = binary();
-        let child = Command::new(&program)
-            .args(["--listen", &address.to_string(), "--no-p2p-listen", "--data"])
-            .arg(dir.path().join("data"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| {
-                format!("cannot start {}: `cargo xtask test --only relay` builds it", program.display())
-            })?;
-        let mut relay = Self { child, address, dir };
+        let child = launch(address, dir.path())?;
+        Ok(Self { child, address, dir })
+    }
+
+    /// Ends it. Its identity stays for [`Relay::start_again`].
+    pub fn stop(&mut self) {
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGINT);
+        }
         let start = Instant::now();
-        while TcpStream::connect_timeout(&address, POLL).is_err() {
-            if let Some(status) = relay.child.try_wait()? {
-                bail!("the relay ended ({status}):\n{}", relay.log());
-            }
-            if start.elapsed() > START_TIMEOUT {
-                bail!("the relay does not listen on {address}:\n{}", relay.log());
-            }
+        while start.elapsed() < STOP_TIMEOUT && matches!(self.child.try_wait(), Ok(None)) {
             thread::sleep(POLL);
         }
-        Ok(relay)
+        // Errors say that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it again where and as it was.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = launch(self.address, self.dir.path())?;
+        Ok(())
     }
 
     /// The address of the page.
@@ -73,17 +60,39 @@ impl Relay {
         format!("http://{}/", self.address)
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
+}
+
+/// Starts the program and waits until it listens.
+fn launch(address: SocketAddr, dir: &Path) -> Result<Child> {
+    let path = dir.join("log");
+    let log = File::options().create(true).append(true).open(&path)?;
+    let program = binary();
+    let mut child = Command::new(&program)
+        .args(["--listen", &address.to_string(), "--no-p2p-listen", "--data"])
+        .arg(dir.join("data"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("cannot start {}: `cargo xtask test --only relay` builds it", program.display()))?;
+    let logged = || fs::read_to_string(&path).unwrap_or_default();
+    let start = Instant::now();
+    while TcpStream::connect_timeout(&address, POLL).is_err() {
+        if let Some(status) = child.try_wait()? {
+            bail!("the relay ended ({status}):\n{}", logged());
+        }
+        if start.elapsed() > START_TIMEOUT {
+            child.kill()?;
+            bail!("the relay does not listen on {address}:\n{}", logged());
+        }
+        thread::sleep(POLL);
+    }
+    Ok(child)
 }
 
 fn binary() -> PathBuf {
@@ -99,16 +108,7 @@ fn binary() -> PathBuf {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        if let Ok(id) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(id), Signal::SIGINT);
-        }
-        let start = Instant::now();
-        while start.elapsed() < STOP_TIMEOUT && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep(POLL);
-        }
-        // Errors say that it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
         if thread::panicking() {
             eprintln!("log of the relay:\n{}", self.log());
         }

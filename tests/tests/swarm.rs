@@ -15,12 +15,12 @@ const SEEN: Within = Within::seconds(30);
 /// From a question to the last token, failovers included.
 const ANSWER: Within = Within::seconds(240);
 
-const STORY: &str = "Tell me a story about a brave fox.";
-/// The greedy answer of Hugging Face `transformers` to [`STORY`], 98 tokens and the end of text.
-const TEXT: &str = "Long ago, a careful fox named Maya lived in a warm desert. The sand shone like gold in the evening. \
-    One morning Maya found a big stone in the middle of the road. She pushed with all her strength, but the stone did \
-    not move. Maya the beaver said, \"Alone we are weak, but together we are strong.\" With a loud crack the stone \
-    moved, and the road was free. And if you listen on a quiet evening, you can still hear them laugh.";
+const STORY: &str = "Write a short story about a girl called Mira.";
+/// The greedy answer of Hugging Face `transformers` to [`STORY`], 101 tokens and the end of text.
+const TEXT: &str = "Once upon a time there was a quiet girl named Toby, who lived in a warm desert. The sand shone like \
+    gold in the evening. One morning Toby found a big stone in the middle of the road. He pushed with all his strength, \
+    but the stone did not move. Maya the bat fetched a long branch and put it under the stone. With a loud crack the \
+    stone moved, and the road was free. And if you listen on a quiet evening, you can still hear them laugh.";
 
 /// A stage as the page shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,7 +142,7 @@ async fn four_tabs(compute: &str) -> Result<()> {
     println!("{compute}: next token {:.1} s after the kill", killed.elapsed().as_secs_f64());
     assert_eq!(done(&asking).await?, TEXT, "after a kill");
     let total = tokens(&asking, 1).await?;
-    assert!(total - before >= 60, "{} tokens after the kill", total - before);
+    assert!(total >= 100 && total - before >= 60, "{before} of {total} tokens before the kill");
     let after = pipeline(&asking).await?;
     asking.screenshot(&format!("{compute}-after-kill")).await?;
     assert!(after.iter().all(|stage| stage.peer != victim.peer), "{after:?}");
@@ -219,20 +219,19 @@ async fn two_tabs_of_one_profile_are_two_nodes_and_a_reload_hosts_from_storage()
 /// The relay goes and comes back: direct links carry answers meanwhile, and the tabs dial it again by themselves.
 #[tokio::test]
 async fn answers_go_on_without_the_relay() -> Result<()> {
-    let relay = Relay::start()?;
+    let mut relay = Relay::start()?;
     let browser = Browser::start().await?;
     let url = format!("{}?compute=cpu", relay.url());
     let (_hosts, asking) = swarm(&browser, &url).await?;
     send(&asking, "swarm", STORY).await?;
     assert_eq!(done(&asking).await?, TEXT);
-    let address = relay.address();
-    drop(relay);
+    relay.stop();
     asking.wait_for_state("connection", &["offline"], JOIN).await?;
     send(&asking, "swarm", STORY).await?;
     assert_eq!(done(&asking).await?, TEXT);
     assert!(pipeline(&asking).await?.iter().all(|stage| stage.link == "direct"));
     asking.screenshot("without-relay").await?;
-    let _relay = Relay::start_on(address)?;
+    relay.start_again()?;
     asking.wait_for_state("connection", &["connected"], JOIN).await?;
     Ok(())
 }
