@@ -1,5 +1,6 @@
 //! The actor of a node: commands in, events out, and the heartbeat.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdi_net::{Address, Events, Net, NetArgs, NetEvent};
@@ -14,6 +15,7 @@ use cdi_types::advert::Tier;
 use cdi_types::relay::{MAX_RELAY_BYTES, RelayInfo};
 use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::channel::{mpsc, oneshot};
+use futures::lock::Mutex;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 use serde::{Deserialize, Serialize};
 
@@ -63,12 +65,13 @@ pub struct NodeArgs {
 
 /// A handle of a running node. The node stops when the last one is dropped.
 #[derive(Debug, Clone)]
-pub struct Handle(mpsc::Sender<Command>);
+pub struct Handle(Arc<Mutex<mpsc::Sender<Command>>>);
 
 impl Handle {
     /// Sends a command; waits while the engine is busy. A node that has stopped ignores it.
     pub async fn send(&self, command: Command) {
-        let _stopped = self.0.clone().send(command).await;
+        // One sender for all clones: every further one would add a place to the queue.
+        let _stopped = self.0.lock().await.send(command).await;
     }
 }
 
@@ -80,7 +83,7 @@ pub fn start(args: NodeArgs) -> Result<(Handle, mpsc::Receiver<Event>), cdi_net:
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, event_queue) = mpsc::channel(EVENTS);
     task::spawn(run(args, command_queue, events));
-    Ok((Handle(commands), event_queue))
+    Ok((Handle(Arc::new(Mutex::new(commands))), event_queue))
 }
 
 async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc::Sender<Event>) {
@@ -318,8 +321,12 @@ impl Engine {
                     self.warm_up(source);
                 }
                 Err(error) => {
-                    node.state().disbelieved += 1;
-                    tracing::debug!(%source, %error, "announcement ignored");
+                    let ignored = {
+                        let mut state = node.state();
+                        state.disbelieved += 1;
+                        state.disbelieved
+                    };
+                    tracing::debug!(%source, %error, ignored, "announcement ignored");
                 }
             },
             NetEvent::Lagged => self.relink().await,

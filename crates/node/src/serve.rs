@@ -145,7 +145,11 @@ async fn prepare(
                 Some(Ok(Control::Query)) => reply(wire, Control::Held { have: 0 }).await,
                 _ => return Ok(None),
             },
-            () = still.tick().fuse() => reply(wire, Control::Preparing { done_bytes: 0, total_bytes: 0 }).await,
+            () = still.tick().fuse() => {
+                let progress = node.state().progress.unwrap_or_default();
+                let (done_bytes, total_bytes) = (progress.done_bytes, progress.total_bytes);
+                reply(wire, Control::Preparing { done_bytes, total_bytes }).await;
+            }
         }
     }
     let (attempt, layers, positions) = (open.attempt, open.layers, open.max_positions);

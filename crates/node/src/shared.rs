@@ -61,7 +61,8 @@ pub(crate) struct Shared {
     pub(crate) model_known: future::Shared<oneshot::Receiver<()>>,
     /// Held while layers are fetched and loaded: one load at a time.
     pub(crate) loading: futures::lock::Mutex<()>,
-    events: mpsc::Sender<Event>,
+    /// One sender for all tasks: every clone would add a place to the queue.
+    events: futures::lock::Mutex<mpsc::Sender<Event>>,
     state: Mutex<State>,
     next_number: AtomicU64,
     started: Instant,
@@ -184,7 +185,7 @@ impl Shared {
             limits,
             model_known: model_known.shared(),
             loading: futures::lock::Mutex::new(()),
-            events,
+            events: futures::lock::Mutex::new(events),
             state: Mutex::new(State { tell_model: Some(tell_model), ..State::default() }),
             next_number: AtomicU64::new(1),
             started: Instant::now(),
@@ -222,7 +223,7 @@ impl Shared {
     /// Tells the user; waits while the user's queue is full, so that nothing is lost.
     pub(crate) async fn emit(&self, event: Event) {
         // Without a reader there is nobody to tell.
-        let _gone = self.events.clone().send(event).await;
+        let _gone = self.events.lock().await.send(event).await;
     }
 
     /// A link to a node, which may be this one.

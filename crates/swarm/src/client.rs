@@ -152,7 +152,7 @@ impl Client {
         (client, vec![Action::Route(layers)])
     }
 
-    /// The current route, and the stream of each leg.
+    /// The current route, first layers first.
     pub fn legs(&self) -> impl Iterator<Item = Leg> {
         self.stages.iter().map(|s| s.leg)
     }

@@ -1,6 +1,7 @@
 //! The page's handle of the compute half: requests out, replies matched by number.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use cdi_platform::port::{Packet, Port};
 use cdi_platform::task;
@@ -8,6 +9,7 @@ use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;
 use cdi_types::{Cid, LayerRange, Network};
 use futures::channel::{mpsc, oneshot};
+use futures::lock::Mutex;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 
 use crate::compute::protocol::{
@@ -106,7 +108,7 @@ struct Call {
 
 /// A cheap handle of the compute half.
 #[derive(Debug, Clone)]
-pub struct Compute(mpsc::Sender<Call>);
+pub struct Compute(Arc<Mutex<mpsc::Sender<Call>>>);
 
 impl Compute {
     /// Talks to the compute half behind `port` until every handle is dropped.
@@ -114,7 +116,7 @@ impl Compute {
     pub fn new(port: Port) -> Self {
         let (calls, queue) = mpsc::channel(CALL_QUEUE);
         task::spawn(exchange(port, queue));
-        Self(calls)
+        Self(Arc::new(Mutex::new(calls)))
     }
 
     /// Opens the store and chooses a back end; again after the device was lost.
@@ -249,7 +251,8 @@ impl Compute {
     ) -> Result<(Answer, Vec<u8>), ComputeError> {
         let (done, answer) = oneshot::channel();
         let call = Call { ask, payload, done, progress };
-        self.0.clone().send(call).await.map_err(|_| ComputeError::Gone)?;
+        // One sender for all handles: every clone would add a place to the queue.
+        self.0.lock().await.send(call).await.map_err(|_| ComputeError::Gone)?;
         match answer.await.map_err(|_| ComputeError::Gone)?? {
             (Answer::Failed { kind, message }, _) => Err(ComputeError::Failed { kind, message }),
             answer => Ok(answer),
