@@ -117,6 +117,11 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert_eq!(done(&asking).await?, TEXT);
     let calm = pipeline(&asking).await?;
     asking.screenshot(&format!("{compute}-answered")).await?;
+    // Only who asks fetches what turns text into tokens.
+    assert!(reads_text(&asking).await?);
+    for (tab, _) in &hosts {
+        assert!(!reads_text(tab).await?, "a host fetched the text module");
+    }
     assert_eq!(calm.len(), 3, "{calm:?}");
     assert!(calm.iter().all(|stage| stage.link == "direct"), "{calm:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
@@ -177,6 +182,13 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert!(after.iter().all(|stage| stage.peer != first), "{after:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
     Ok(())
+}
+
+/// Whether the tab started its text worker.
+async fn reads_text(tab: &Tab<'_>) -> Result<bool> {
+    let script =
+        "return performance.getEntriesByType('resource').some((entry) => entry.name.endsWith('/text-boot.js'))";
+    Ok(tab.eval(script, vec![]).await? == json!(true))
 }
 
 /// The tab's own peer id, as its list of nodes shows it.

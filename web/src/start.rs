@@ -17,8 +17,9 @@ pub const COMMANDS: usize = 32;
 /// Events that wait for the page.
 pub const EVENTS: usize = 1_024;
 
-/// Address of the worker's entry, beside the page.
+/// Addresses of the workers' entries, beside the page.
 const WORKER: &str = "worker-boot.js";
+const TEXT: &str = "text-boot.js";
 /// Weights that a tab holds at most: half of what phones allow a tab altogether (iOS ends tabs near 1.5 GB).
 const BUDGET_BYTES: u64 = 750_000_000;
 /// Keys and values of all sessions.
@@ -53,6 +54,7 @@ async fn try_run(mut commands: mpsc::Receiver<Command>, events: &mut mpsc::Sende
         place,
         slot: tab::slot(),
         worker,
+        text: || Port::spawn_worker(TEXT),
         budget_bytes: BUDGET_BYTES,
         store_bytes: STORE_BYTES,
         kv_bytes: KV_BYTES,

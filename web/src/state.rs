@@ -91,6 +91,8 @@ pub enum Action {
         /// As in [`Action::Ask`].
         seed: u64,
     },
+    /// Began to write a question.
+    BeginQuestion,
     /// Stopped the answer.
     Stop,
     /// Began a new conversation.
@@ -139,6 +141,7 @@ impl State {
         match action {
             Action::Ask { prompt, seed } => self.ask(prompt.trim(), seed),
             Action::Retry { seed } => self.retry(seed),
+            Action::BeginQuestion => Some(Command::PrepareToAsk),
             Action::Stop => self.is_running().then_some(Command::StopAnswer),
             Action::NewChat => self.new_chat(),
             Action::ChooseRoute(route) => {

@@ -7,14 +7,14 @@ use cdi_platform::task::{self, AbortOnDrop};
 use cdi_platform::time::{Instant, Ticker, sleep};
 use cdi_swarm::client::{Action, Client, Ended, Spec};
 use cdi_types::session::Control;
-use cdi_types::{Cid, LayerRange, PeerId};
+use cdi_types::{LayerRange, PeerId};
 use futures::channel::{mpsc, oneshot};
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 
-use crate::compute::ComputeError;
 use crate::host;
 use crate::planner::{Plan, plan};
 use crate::shared::{Model, Node, Protocol};
+use crate::text::{Reader, TextError};
 use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
 
 /// How long a question waits for the model.
@@ -35,7 +35,7 @@ enum AnswerError {
     #[error("The model is not loaded yet. Wait until the page is connected, then ask again.")]
     NoModel,
     /// The user stopped it before it began.
-    #[error("Stopped before the model was loaded.")]
+    #[error("Stopped before the question was read.")]
     Stopped,
     /// There is nothing to answer.
     #[error("The question is empty.")]
@@ -53,9 +53,9 @@ enum AnswerError {
     /// Parameters out of range.
     #[error("The sampling parameters are out of range.")]
     Sampling,
-    /// The compute half failed.
+    /// The text half failed.
     #[error("{0}")]
-    Compute(#[from] ComputeError),
+    Text(#[from] TextError),
     /// The session failed.
     #[error("{0}")]
     Session(String),
@@ -85,7 +85,12 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     if !ask.sampling.is_valid() {
         return Err(AnswerError::Sampling);
     }
-    let prompt = node.compute.encode(model.id, ask.messages).await?;
+    let reader = node.text.open(&node.compute, model.id);
+    let reader = select! {
+        reader = Box::pin(reader.fuse()) => reader?,
+        _stopped = (&mut stop).fuse() => return Err(AnswerError::Stopped),
+    };
+    let prompt = reader.encode(ask.messages).await?;
     if prompt.len() >= model.info.context as usize {
         return Err(AnswerError::TooLong { tokens: prompt.len(), context: model.info.context });
     }
@@ -102,7 +107,7 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     };
     let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
     let (text, ids) = mpsc::channel(TEXT_QUEUE);
-    let (spoken, writer) = speak(node.clone(), model.id, ids);
+    let (spoken, writer) = speak(node.clone(), reader, ids);
     let (inputs, mut input_queue) = mpsc::channel(INCOMING);
     let start = node.now_ms();
     let (client, first) = Client::start(spec, start);
@@ -142,7 +147,9 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     let ended = Instant::now();
     drop(session);
     // All text is out before the figures are.
-    let _written = spoken.await;
+    if let Ok(written) = spoken.await {
+        written?;
+    }
     drop(writer);
     let first = first.unwrap_or(ended);
     let seconds = ended.duration_since(first).as_secs_f64();
@@ -159,8 +166,25 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     Ok(())
 }
 
-/// Turns tokens into text beside the session, so that the ring never waits for it.
-fn speak(node: Node, model: Cid, mut ids: mpsc::Receiver<u32>) -> (oneshot::Receiver<()>, AbortOnDrop) {
+/// Fetches and starts the text half before the question is asked. When that fails, the question says so.
+pub(crate) async fn prepare(node: Node) {
+    // The node itself holds the sender.
+    let _known = node.model_known.clone().await;
+    let model = node.state().model.as_ref().map(|m| m.id);
+    if let Some(model) = model
+        && let Err(error) = node.text.open(&node.compute, model).await
+    {
+        tracing::warn!(%error, "not prepared to ask");
+    }
+}
+
+/// Turns tokens into text beside the session, so that the ring never waits for it. Ends early when the text half
+/// fails: an answer with holes is none.
+fn speak(
+    node: Node,
+    reader: Reader,
+    mut ids: mpsc::Receiver<u32>,
+) -> (oneshot::Receiver<Result<(), TextError>>, AbortOnDrop) {
     let (done, spoken) = oneshot::channel();
     let stream = node.number();
     let task = task::spawn(async move {
@@ -173,16 +197,18 @@ fn speak(node: Node, model: Cid, mut ids: mpsc::Receiver<u32>) -> (oneshot::Rece
                 batch.push(id);
             }
             tokens += u32::try_from(batch.len()).unwrap_or(0);
-            match node.compute.decode(model, stream, batch, last).await {
-                Ok(text) if !last || !text.is_empty() => {
-                    node.emit(Event::Answer(AnswerEvent::Text { text, tokens })).await;
+            let written = match reader.decode(stream, batch, last).await {
+                Ok(text) => {
+                    if !last || !text.is_empty() {
+                        node.emit(Event::Answer(AnswerEvent::Text { text, tokens })).await;
+                    }
+                    Ok(())
                 }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "tokens without text"),
-            }
-            if last {
+                Err(error) => Err(error),
+            };
+            if last || written.is_err() {
                 // The session may have been dropped.
-                let _gone = done.send(());
+                let _gone = done.send(written);
                 return;
             }
         }
@@ -240,8 +266,10 @@ impl Session<'_> {
                 Action::RouteChanged => self.show_route().await,
                 Action::Token(id) => {
                     self.first.get_or_insert_with(Instant::now);
-                    // The writer ends only after this sender.
-                    let _written = self.text.send(id).await;
+                    if self.text.send(id).await.is_err() {
+                        // The writer ended early, and says why.
+                        return Some(Ok(Finish::Stopped));
+                    }
                 }
                 Action::Finished(Ended::EndOfText) => return Some(Ok(Finish::EndOfText)),
                 Action::Finished(Ended::Length) => return Some(Ok(Finish::Length)),

@@ -1,4 +1,4 @@
-//! The compute half of a node: weights, kernels, tokenizer and block store live behind a message port,
+//! The compute half of a node: weights, kernels and block store live behind a message port,
 //! in a worker of the page or on a thread of their own.
 
 pub mod protocol;

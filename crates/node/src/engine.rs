@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::announce::{announce, believe};
 use crate::compute::{Compute, StartArgs};
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
+use crate::text::Text;
 use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
 use crate::{answer, host, serve};
 
@@ -53,6 +54,8 @@ pub struct NodeArgs {
     pub slot: String,
     /// The compute half.
     pub worker: Port,
+    /// Starts the text half, when there is something to ask.
+    pub text: crate::text::Start,
     /// Most bytes of weights to hold.
     pub budget_bytes: u64,
     /// Most bytes of blocks to store.
@@ -111,6 +114,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
         me,
         net,
         Compute::new(args.worker),
+        Text::new(args.text),
         events,
         settings,
         crate::shared::Limits {
@@ -263,6 +267,9 @@ impl Engine {
             Command::StopHosting => host::stop(&node).await,
             Command::PauseHosting => host::pause(&node, true).await,
             Command::ResumeHosting => host::pause(&node, false).await,
+            Command::PrepareToAsk => {
+                task::spawn(answer::prepare(node));
+            }
             Command::Ask(ask) => {
                 let (stop, stopped) = oneshot::channel();
                 // Dropping the earlier sender stops the earlier answer.

@@ -2,7 +2,8 @@
 //!
 //! Whoever drives a node (the page, a command line, a gateway) sends [`view::Command`]s and renders
 //! [`view::Event`]s; nothing else crosses. Inside, the network ([`cdi_net`]), the pure decisions
-//! ([`cdi_swarm`]) and the compute half ([`compute`]) are wired together by a few tasks:
+//! ([`cdi_swarm`]), the compute half ([`compute`]) and, once there is a question, the text half ([`text`]) are wired
+//! together by a few tasks:
 //!
 //! | task | file | does |
 //! |---|---|---|
@@ -12,10 +13,12 @@
 //! | host | `host.rs` | fetching, testing and offering layers |
 
 pub mod compute;
+pub mod text;
 pub mod view;
 
 mod announce;
 mod answer;
+mod call;
 mod engine;
 mod host;
 mod planner;

@@ -17,6 +17,7 @@ use crate::compute::protocol::{ModelInfo, StageKey};
 use crate::compute::{Compute, StartArgs};
 use crate::engine::{Hosted, Settings};
 use crate::serve;
+use crate::text::Text;
 use crate::view::{Event, HostLayers, Link, Progress};
 use crate::wire::{Lost, Wire};
 
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) me: PeerId,
     pub(crate) net: Net,
     pub(crate) compute: Compute,
+    pub(crate) text: Text,
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
     /// Done once the model is known.
@@ -168,6 +170,7 @@ impl Shared {
         me: PeerId,
         net: Net,
         compute: Compute,
+        text: Text,
         events: mpsc::Sender<Event>,
         settings: Settings,
         limits: Limits,
@@ -181,6 +184,7 @@ impl Shared {
             me,
             net,
             compute,
+            text,
             settings,
             limits,
             model_known: model_known.shared(),

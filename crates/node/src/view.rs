@@ -16,6 +16,8 @@ pub enum Command {
     ResumeHosting,
     /// Give the layers up. Their blocks stay in the store, unpinned.
     StopHosting,
+    /// The user begins to write a question: fetch and start meanwhile what only an asking node needs.
+    PrepareToAsk,
     /// Answer a conversation.
     Ask(Ask),
     /// Stop the current answer and free its sessions.

@@ -1,14 +1,15 @@
 //! Whole nodes in one process: a real relay, real libp2p connections over loopback, the genesis model on the
 //! CPU. What the browser adds (WebRTC, IndexedDB, workers) is tested end to end in Chromium.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cdi_node::view::{
     AnswerEvent, AnswerStats, Ask, Command, Connection, Event, Finish, HostLayers, HostingState, Link, Message,
     RouteMode, StageView,
 };
-use cdi_node::{Handle, NodeArgs, compute};
-use cdi_platform::port::Port;
+use cdi_node::{Handle, NodeArgs, compute, text};
+use cdi_platform::port::{Port, PortError};
 use cdi_platform::{Place, random, task};
 use cdi_relay::{Config, Relay, RelayHandle};
 use cdi_types::advert::Tier;
@@ -41,6 +42,10 @@ async fn relay() -> RelayHandle {
 }
 
 async fn node(relay: &RelayHandle) -> Node {
+    node_with(relay, text::start_thread).await
+}
+
+async fn node_with(relay: &RelayHandle, text: text::Start) -> Node {
     let (page, worker) = Port::pair();
     task::spawn_dedicated("compute", move || compute::run(worker, Place::memory()));
     let keypair = Keypair::from_seed(&random::seed());
@@ -52,6 +57,7 @@ async fn node(relay: &RelayHandle) -> Node {
         place: Place::memory(),
         slot: "test".to_owned(),
         worker: page,
+        text,
         budget_bytes: 1 << 30,
         store_bytes: 1 << 30,
         kv_bytes: 1 << 28,
@@ -156,7 +162,7 @@ async fn three_hosts_answer_like_one_and_a_lost_one_is_replaced() {
     let alone = asking.ask(STORY, RouteMode::ThisTab, |_| ()).await;
     let mut hosts = Vec::new();
     for _ in 0..3 {
-        let mut host = node(&relay).await;
+        let mut host = node_with(&relay, no_text).await;
         host.see_hosts(hosts.len()).await;
         host.host(HostLayers::Auto).await;
         hosts.push(host);
@@ -187,5 +193,46 @@ async fn three_hosts_answer_like_one_and_a_lost_one_is_replaced() {
     assert!(stats.failovers >= 1 && stats.tokens > 70, "{stats:?}");
     let last = after.routes.last().expect("a route");
     assert!(last.iter().all(|s| Some(s.peer) != gone), "{last:?}");
+    assert!(!HOST_READ_TEXT.load(Ordering::Relaxed), "a host needs no tokenizer");
     relay.shutdown().await;
+}
+
+static HOST_READ_TEXT: AtomicBool = AtomicBool::new(false);
+
+fn no_text() -> Result<Port, PortError> {
+    HOST_READ_TEXT.store(true, Ordering::Relaxed);
+    Err(PortError::Closed("not for hosts".to_owned()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_half_that_stops_ends_the_answer_and_is_started_again() {
+    let relay = relay().await;
+    let mut asking = node_with(&relay, text_that_stops_once).await;
+    asking.handle.send(Command::PrepareToAsk).await;
+    let lost = asking.ask(STORY, RouteMode::ThisTab, |_| ()).await;
+    let reason = lost.end.expect("an end").expect_err("no text");
+    assert!(reason.contains("ask again"), "{reason}");
+    let answer = asking.ask(QUESTION, RouteMode::ThisTab, |_| ()).await;
+    assert_eq!(answer.end.expect("an end").expect("an answer").finish, Finish::EndOfText);
+    assert!(answer.text.contains("layers"), "{}", answer.text);
+    relay.shutdown().await;
+}
+
+/// The first one started opens the model, reads the question, writes one batch of tokens, and is gone.
+fn text_that_stops_once() -> Result<Port, PortError> {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    let mut half = text::start_thread()?;
+    if STARTED.swap(true, Ordering::Relaxed) {
+        return Ok(half);
+    }
+    let (here, mut there) = Port::pair();
+    task::spawn_dedicated("text that stops", move || async move {
+        for _ in 0..3 {
+            let Some(request) = there.recv().await else { return };
+            half.send(request).expect("the half listens");
+            let reply = half.recv().await.expect("an answer");
+            there.send(reply).expect("the node listens");
+        }
+    });
+    Ok(here)
 }

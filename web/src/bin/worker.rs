@@ -1,4 +1,4 @@
-//! Entry of the compute worker: weights, kernels, tokenizer and block store, behind a message port.
+//! Entry of the compute worker: weights, kernels and block store, behind a message port.
 
 use cdi_platform::port::Port;
 use cdi_platform::{Place, log, task};

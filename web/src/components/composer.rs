@@ -41,6 +41,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let ComposerProps { running, can_ask, act, .. } = props;
     let (running, can_ask) = (*running, *can_ask);
     let prompt = use_node_ref();
+    let begun = use_mut_ref(|| false);
 
     let ask = {
         let (prompt, ask) = (prompt.clone(), props.ask.clone());
@@ -66,6 +67,15 @@ pub fn Composer(props: &ComposerProps) -> Html {
             _ => {}
         })
     };
+    let oninput = {
+        let act = act.clone();
+        Callback::from(move |_: InputEvent| {
+            // Once for all questions: what is prepared stays.
+            if !begun.replace(true) {
+                act.emit(Action::BeginQuestion);
+            }
+        })
+    };
     let onsubmit = Callback::from(move |event: SubmitEvent| {
         event.prevent_default();
         ask.emit(());
@@ -83,7 +93,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
         <form class="composer" {onsubmit}>
             <label class="visually-hidden" for="prompt">{ "Your question" }</label>
             <textarea ref={prompt} id="prompt" data-testid="prompt" rows="2" maxlength={MAX_PROMPT_CHARS}
-                placeholder="Ask the swarm…" aria-describedby="prompt-help" {onkeydown} />
+                placeholder="Ask the swarm…" aria-describedby="prompt-help" {onkeydown} {oninput} />
             <div class="composer-row">
                 { select("Route", "route-mode", &ROUTES, props.route, act.reform(Action::ChooseRoute)) }
                 { select("Answers", "answer-style", &STYLES, props.style, act.reform(Action::ChooseStyle)) }

@@ -1,24 +1,16 @@
-//! The page's handle of the compute half: requests out, replies matched by number.
+//! The page's handle of the compute half.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use cdi_platform::port::{Packet, Port};
-use cdi_platform::task;
+use cdi_platform::port::Port;
 use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;
 use cdi_types::{Cid, LayerRange, Network};
-use futures::channel::{mpsc, oneshot};
-use futures::lock::Mutex;
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
+use futures::channel::mpsc;
+use futures::{Stream, StreamExt as _, future};
 
-use crate::compute::protocol::{
-    Answer, Ask, Failure, ModelInfo, Reply, Request, StageKey, Started, VERSION, pack, unpack,
-};
-use crate::view::{Message, Progress};
+use crate::call::{Caller, Gone};
+use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
+use crate::view::Progress;
 
-/// Requests that wait to be sent.
-const CALL_QUEUE: usize = 64;
 /// Progress reports that wait for their reader; more are dropped.
 const PROGRESS_QUEUE: usize = 8;
 
@@ -39,6 +31,12 @@ pub enum ComputeError {
     /// It answered something that does not belong to the request.
     #[error("the compute worker gave an answer that does not fit; reload the page")]
     Mismatch,
+}
+
+impl From<Gone> for ComputeError {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
 }
 
 impl ComputeError {
@@ -99,24 +97,15 @@ pub(crate) struct Step {
     pub(crate) sample: Option<(u32, Sampling)>,
 }
 
-struct Call {
-    ask: Ask,
-    payload: Vec<u8>,
-    done: oneshot::Sender<Result<(Answer, Vec<u8>), ComputeError>>,
-    progress: Option<mpsc::Sender<Progress>>,
-}
-
 /// A cheap handle of the compute half.
 #[derive(Debug, Clone)]
-pub struct Compute(Arc<Mutex<mpsc::Sender<Call>>>);
+pub struct Compute(Caller<Ask, Answer>);
 
 impl Compute {
     /// Talks to the compute half behind `port` until every handle is dropped.
     #[must_use]
     pub fn new(port: Port) -> Self {
-        let (calls, queue) = mpsc::channel(CALL_QUEUE);
-        task::spawn(exchange(port, queue));
-        Self(Arc::new(Mutex::new(calls)))
+        Self(Caller::new(port))
     }
 
     /// Opens the store and chooses a back end; again after the device was lost.
@@ -132,7 +121,7 @@ impl Compute {
         }
     }
 
-    /// Reads a model's manifest and tokenizer.
+    /// Reads a model's manifest.
     ///
     /// # Errors
     /// [`ComputeError`].
@@ -149,8 +138,9 @@ impl Compute {
         model: Cid,
         layers: LayerRange,
         pin: bool,
-    ) -> (mpsc::Receiver<Progress>, impl Future<Output = Result<Loading, ComputeError>> + use<>) {
+    ) -> (impl Stream<Item = Progress> + use<>, impl Future<Output = Result<Loading, ComputeError>> + use<>) {
         let (progress, reports) = mpsc::channel(PROGRESS_QUEUE);
+        let reports = reports.filter_map(|answer| future::ready(as_progress(&answer)));
         let this = self.clone();
         let done = async move {
             match this.exchange(Ask::Load { model, layers, pin }, Vec::new(), Some(progress)).await?.0 {
@@ -182,24 +172,13 @@ impl Compute {
         self.call(Ask::Unload { model, keep }).await.and_then(|answer| done(&answer))
     }
 
-    /// Renders and tokenises a conversation.
+    /// A model's chat template, if it has one, and its `tokenizer.json`.
     ///
     /// # Errors
     /// [`ComputeError`].
-    pub async fn encode(&self, model: Cid, messages: Vec<Message>) -> Result<Vec<u32>, ComputeError> {
-        match self.call(Ask::Encode { model, messages }).await? {
-            Answer::Prompt { ids } => Ok(ids),
-            _ => Err(ComputeError::Mismatch),
-        }
-    }
-
-    /// The text of further tokens of answer `stream`.
-    ///
-    /// # Errors
-    /// [`ComputeError`].
-    pub async fn decode(&self, model: Cid, stream: u64, ids: Vec<u32>, last: bool) -> Result<String, ComputeError> {
-        match self.call(Ask::Decode { model, stream, ids, last }).await? {
-            Answer::Text { text } => Ok(text),
+    pub async fn tokenizer(&self, model: Cid) -> Result<(Option<String>, Vec<u8>), ComputeError> {
+        match self.exchange(Ask::Tokenizer { model }, Vec::new(), None).await? {
+            (Answer::Tokenizer { template }, tokenizer) => Ok((template, tokenizer)),
             _ => Err(ComputeError::Mismatch),
         }
     }
@@ -247,62 +226,20 @@ impl Compute {
         &self,
         ask: Ask,
         payload: Vec<u8>,
-        progress: Option<mpsc::Sender<Progress>>,
+        progress: Option<mpsc::Sender<Answer>>,
     ) -> Result<(Answer, Vec<u8>), ComputeError> {
-        let (done, answer) = oneshot::channel();
-        let call = Call { ask, payload, done, progress };
-        // One sender for all handles: every clone would add a place to the queue.
-        self.0.lock().await.send(call).await.map_err(|_| ComputeError::Gone)?;
-        match answer.await.map_err(|_| ComputeError::Gone)?? {
+        match self.0.call(ask, payload, progress).await? {
             (Answer::Failed { kind, message }, _) => Err(ComputeError::Failed { kind, message }),
             answer => Ok(answer),
         }
     }
 }
 
+fn as_progress(answer: &Answer) -> Option<Progress> {
+    let Answer::Progress { done_bytes, fetched_bytes, total_bytes } = *answer else { return None };
+    Some(Progress { done_bytes, fetched_bytes, total_bytes, bytes_per_s: 0.0 })
+}
+
 fn done(answer: &Answer) -> Result<(), ComputeError> {
     if *answer == Answer::Done { Ok(()) } else { Err(ComputeError::Mismatch) }
-}
-
-/// Moves requests out and replies in. When the port closes, dropping the pending calls tells their callers.
-async fn exchange(mut port: Port, mut queue: mpsc::Receiver<Call>) {
-    let mut pending: HashMap<u64, Call> = HashMap::new();
-    let mut next_id = 1;
-    loop {
-        select! {
-            call = queue.next() => {
-                let Some(mut call) = call else { return };
-                let request = Request { id: next_id, ask: call.ask.clone() };
-                let sent = pack(&request, std::mem::take(&mut call.payload)).map(|packet| port.send(packet));
-                if !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-                pending.insert(next_id, call);
-                next_id += 1;
-            }
-            packet = port.recv().fuse() => {
-                let Some(packet) = packet else { return };
-                settle(&mut pending, packet);
-            }
-        }
-    }
-}
-
-fn settle(pending: &mut HashMap<u64, Call>, packet: Packet) {
-    let reply: Reply = match unpack(&packet) {
-        Ok(reply) => reply,
-        Err(error) => return tracing::warn!(%error, "reply dropped"),
-    };
-    if let Answer::Progress { done_bytes, fetched_bytes, total_bytes } = reply.answer {
-        let report = Progress { done_bytes, fetched_bytes, total_bytes, bytes_per_s: 0.0 };
-        if let Some(progress) = pending.get_mut(&reply.id).and_then(|call| call.progress.as_mut()) {
-            // A reader that is behind gets the next one.
-            let _full = progress.try_send(report);
-        }
-        return;
-    }
-    if let Some(call) = pending.remove(&reply.id) {
-        // Whoever asked may have gone.
-        let _gone = call.done.send(Ok((reply.answer, packet.payload)));
-    }
 }

@@ -2,11 +2,10 @@
 
 use cdi_compute::backend::Backend;
 use cdi_compute::executor::{Executor, ExecutorError, StageId};
-use cdi_model::chat::{ChatError, ChatTemplate};
 use cdi_model::compute::WeightFormat;
 use cdi_model::links::Nodes;
 use cdi_model::plan::{PlanError, StagePlan, tokenizer_blocks};
-use cdi_model::tokenizer::{MAX_TOKENIZER_BYTES, Tokenizer, TokenizerError};
+use cdi_model::tokenizer::MAX_TOKENIZER_BYTES;
 use cdi_store::BlockStore;
 use cdi_store::blocks::StoreError;
 use cdi_store::fetch::{FetchError, Fetcher, Progress, Wanted};
@@ -32,23 +31,15 @@ pub(super) enum LoadError {
     /// The model's tables are malformed.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// The tokenizer is malformed.
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    /// The chat template is malformed.
-    #[error(transparent)]
-    Chat(#[from] ChatError),
     /// The back end refused.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
 }
 
-/// A model whose manifest and tokenizer are here.
+/// A model whose manifest is here.
 pub(super) struct Model {
     pub(super) id: Cid,
     pub(super) manifest: Manifest,
-    pub(super) tokenizer: Tokenizer,
-    pub(super) template: ChatTemplate,
 }
 
 impl Model {
@@ -75,19 +66,23 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// Reads a manifest and what comes with it.
+    /// Reads a manifest.
     pub(super) async fn model(&self, id: Cid) -> Result<Model, LoadError> {
         let manifest = Manifest::decode(&self.fetcher.block(&self.store, &id).await?)?;
+        Ok(Model { id, manifest })
+    }
+
+    /// Reads the `tokenizer.json` of a model.
+    pub(super) async fn tokenizer(&self, manifest: &Manifest) -> Result<Vec<u8>, LoadError> {
         if manifest.tokenizer.bytes > MAX_TOKENIZER_BYTES as u64 {
             return Err(ManifestError::Invalid("a tokenizer of absurd length".to_owned()).into());
         }
-        let blocks = self.resolve(|nodes| tokenizer_blocks(&manifest, nodes)).await?;
+        let blocks = self.resolve(|nodes| tokenizer_blocks(manifest, nodes)).await?;
         let mut tokenizer = Vec::new();
         for (cid, _) in blocks {
             tokenizer.extend(self.fetcher.block(&self.store, &cid).await?);
         }
-        let template = ChatTemplate::new(manifest.chat_template.as_deref())?;
-        Ok(Model { id, tokenizer: Tokenizer::from_json(&tokenizer)?, template, manifest })
+        Ok(tokenizer)
     }
 
     /// Fetches the layers' blocks and loads them, a tensor's rows at a time. Other work on the executor
@@ -129,7 +124,8 @@ impl Loader {
         Ok(())
     }
 
-    /// The CIDs of everything that `layers` need, to pin them.
+    /// The CIDs of everything that `layers` need, to pin them, and of the tokenizer: once this tab has asked, it can ask
+    /// again without the network.
     pub(super) async fn cids(&self, model: &Model, layers: LayerRange) -> Result<Vec<Cid>, LoadError> {
         let plan = self.resolve(|nodes| StagePlan::new(&model.manifest, layers, nodes)).await?;
         let tables = layers.iter().filter_map(|l| model.manifest.layers.get(l as usize)).copied();

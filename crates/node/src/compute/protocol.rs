@@ -1,21 +1,17 @@
-//! What the two halves of a node say to each other. One version, one enum a direction.
+//! What the page and the compute half say to each other. One version, one enum a direction.
 //!
-//! A message is a [`Packet`]: a DAG-CBOR header and, for activations, the rows as they are, so that they
-//! cross as a transferred buffer and are never re-encoded. Both halves come from one build; the version
-//! only catches a page that runs beside a stale cached worker.
+//! The rows of a step and the bytes of a tokenizer are the payload of their message (see [`crate::call`]).
 
-use cdi_platform::port::Packet;
 use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;
 use cdi_types::session::SessionId;
 use cdi_types::{Cid, LayerRange, Network};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::view::Message;
+use crate::call::Part;
 
 /// Version of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Names a stage of a session within a node: one node may run several of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,24 +21,6 @@ pub struct StageKey {
     pub session: SessionId,
     /// Its first layer.
     pub layer: u32,
-}
-
-/// A request with the number that its replies carry.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// Unique within the port.
-    pub id: u64,
-    /// What is asked.
-    pub ask: Ask,
-}
-
-/// A reply to the request of the same number.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    /// The request's number.
-    pub id: u64,
-    /// The answer.
-    pub answer: Answer,
 }
 
 /// What the page asks of the compute half.
@@ -64,7 +42,7 @@ pub enum Ask {
         /// What the user wants to compute with; the faster one when nothing is said.
         prefer: Option<Tier>,
     },
-    /// Read a model's manifest and tokenizer. Answered by [`Answer::Model`].
+    /// Read a model's manifest. Answered by [`Answer::Model`].
     OpenModel {
         /// CID of its manifest.
         model: Cid,
@@ -94,23 +72,10 @@ pub enum Ask {
         /// What stays.
         keep: Option<LayerRange>,
     },
-    /// Render and tokenise a conversation. Answered by [`Answer::Prompt`].
-    Encode {
+    /// Read a model's tokenizer, for the text half. Answered by [`Answer::Tokenizer`].
+    Tokenizer {
         /// CID of the manifest.
         model: Cid,
-        /// The conversation.
-        messages: Vec<Message>,
-    },
-    /// The text of further tokens of an answer. Answered by [`Answer::Text`].
-    Decode {
-        /// CID of the manifest.
-        model: Cid,
-        /// The answer: half a character waits for the next call with the same number.
-        stream: u64,
-        /// The tokens.
-        ids: Vec<u32>,
-        /// Whether these are the last.
-        last: bool,
     },
     /// Reserve a KV cache for a stage. Answered by [`Answer::Done`].
     OpenStage {
@@ -173,15 +138,10 @@ pub enum Answer {
         /// Milliseconds of one token through the layers.
         decode_ms: f32,
     },
-    /// To [`Ask::Encode`].
-    Prompt {
-        /// Token ids.
-        ids: Vec<u32>,
-    },
-    /// To [`Ask::Decode`].
-    Text {
-        /// The text.
-        text: String,
+    /// To [`Ask::Tokenizer`]: the `tokenizer.json` is the payload.
+    Tokenizer {
+        /// The chat template, if the model chats.
+        template: Option<String>,
     },
     /// To [`Ask::Step`] of a stage with a successor: the rows are the payload.
     Rows,
@@ -196,6 +156,12 @@ pub enum Answer {
         /// For people.
         message: String,
     },
+}
+
+impl Part for Answer {
+    fn is_last(&self) -> bool {
+        !matches!(self, Self::Progress { .. })
+    }
 }
 
 /// What computes, and why.
@@ -242,26 +208,4 @@ pub enum Failure {
     Unavailable,
     /// Anything else.
     Other,
-}
-
-/// A message that cannot be read: the halves come from different builds.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the page and its worker come from different builds: {0}")]
-pub struct ProtocolError(String);
-
-/// Packs a header and a payload.
-///
-/// # Errors
-/// [`ProtocolError`] when the header cannot be encoded.
-pub fn pack<T: Serialize>(header: &T, payload: Vec<u8>) -> Result<Packet, ProtocolError> {
-    let header = serde_ipld_dagcbor::to_vec(header).map_err(|e| ProtocolError(e.to_string()))?;
-    Ok(Packet { header, payload })
-}
-
-/// Unpacks a header.
-///
-/// # Errors
-/// [`ProtocolError`] when it is not a `T`.
-pub fn unpack<T: DeserializeOwned>(packet: &Packet) -> Result<T, ProtocolError> {
-    serde_ipld_dagcbor::from_slice(&packet.header).map_err(|e| ProtocolError(e.to_string()))
 }

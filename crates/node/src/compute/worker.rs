@@ -10,7 +10,6 @@ use std::rc::Rc;
 use cdi_compute::backend::Backend;
 use cdi_compute::executor::{Executor, ExecutorError, Input, Limits, Output, SessionKey, StageId, Want};
 use cdi_model::llama::LogitRows;
-use cdi_model::tokenizer::StreamDecoder;
 use cdi_platform::Place;
 use cdi_platform::port::{Packet, Port, Sender};
 use cdi_platform::time::Instant;
@@ -23,17 +22,13 @@ use futures::lock::Mutex;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _, select};
 
+use crate::call::{Request, reply, unpack};
 use crate::compute::chooser::{Chosen, choose};
 use crate::compute::loader::{LoadError, Loader, Model};
-use crate::compute::protocol::{
-    Answer, Ask, Failure, ModelInfo, Reply, Request, StageKey, Started, VERSION, pack, unpack,
-};
-use crate::view::Message;
+use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
 
 /// Most sessions at once.
 const SESSIONS: usize = crate::serve::MAX_STAGES;
-/// Most answers that are being turned into text at once; the page has one.
-const MAX_DECODERS: usize = 16;
 /// Name of the pin set of hosted layers.
 const HOSTED: &str = "hosted";
 /// Steps that the decode time is measured over.
@@ -58,10 +53,6 @@ enum WorkError {
     Compute(#[from] cdi_model::compute::ComputeError),
     #[error(transparent)]
     Store(#[from] cdi_store::StoreError),
-    #[error(transparent)]
-    Tokenizer(#[from] cdi_model::tokenizer::TokenizerError),
-    #[error(transparent)]
-    Chat(#[from] cdi_model::chat::ChatError),
 }
 
 impl WorkError {
@@ -71,7 +62,7 @@ impl WorkError {
             Self::Compute(error) if error.is_fatal() => Failure::DeviceLost,
             Self::Executor(ExecutorError::KvFull { .. } | ExecutorError::SessionsFull(_)) => Failure::Full,
             Self::Load(LoadError::Fetch(_)) => Failure::Unavailable,
-            Self::Executor(_) | Self::Tokenizer(_) | Self::Chat(_) | Self::NoSession => Failure::Invalid,
+            Self::Executor(_) | Self::NoSession => Failure::Invalid,
             _ => Failure::Other,
         }
     }
@@ -117,17 +108,15 @@ struct Half {
     executor: Mutex<Executor<Backend>>,
     models: RefCell<HashMap<Cid, Rc<Model>>>,
     sessions: RefCell<HashMap<StageKey, SessionKey>>,
-    decoders: RefCell<HashMap<u64, StreamDecoder>>,
 }
 
 impl Worker {
     async fn serve(self: Rc<Self>, packet: Packet) {
-        let request: Request = match unpack(&packet) {
+        let Request { id, ask } = match unpack(&packet) {
             Ok(request) => request,
             Err(error) => return tracing::warn!(%error, "request dropped"),
         };
-        let id = request.id;
-        let (answer, payload) = match self.answer(id, request.ask, packet.payload).await {
+        let (answer, payload) = match self.answer(id, ask, packet.payload).await {
             Ok(answer) => answer,
             Err(error) => {
                 let kind = error.kind();
@@ -159,9 +148,11 @@ impl Worker {
                 }
                 Answer::Done
             }
-            Ask::Encode { model, messages } => Answer::Prompt { ids: self.half()?.encode(model, &messages)? },
-            Ask::Decode { model, stream, ids, last } => {
-                Answer::Text { text: self.half()?.decode(model, stream, &ids, last)? }
+            Ask::Tokenizer { model } => {
+                let half = self.half()?;
+                let model = half.model(model)?;
+                let tokenizer = half.loader.tokenizer(&model.manifest).await?;
+                return Ok((Answer::Tokenizer { template: model.manifest.chat_template.clone() }, tokenizer));
             }
             Ask::OpenStage { stage, model, layers, positions } => {
                 let half = self.half()?;
@@ -209,13 +200,8 @@ impl Worker {
         };
         let executor = Executor::new(backend, Limits { kv_bytes, sessions: SESSIONS }, Box::new(now_ms));
         let kernel_id = executor.kernel_id(cdi_model::compute::WeightFormat::F32);
-        let half = Half {
-            loader,
-            executor: Mutex::new(executor),
-            models: RefCell::default(),
-            sessions: RefCell::default(),
-            decoders: RefCell::default(),
-        };
+        let half =
+            Half { loader, executor: Mutex::new(executor), models: RefCell::default(), sessions: RefCell::default() };
         *self.half.borrow_mut() = Some(Rc::new(half));
         let lasting = self.place.is_lasting() && !self.without_disk.get();
         Ok(Answer::Started(Started { tier, reason, kernel_id, lasting }))
@@ -253,13 +239,6 @@ impl Worker {
     }
 }
 
-fn reply(sender: &Sender, id: u64, answer: Answer, payload: Vec<u8>) {
-    let sent = pack(&Reply { id, answer }, payload).map(|packet| sender.send(packet));
-    if !matches!(sent, Ok(Ok(()))) {
-        tracing::warn!(?sent, "reply not sent");
-    }
-}
-
 impl Half {
     fn model(&self, id: Cid) -> Result<Rc<Model>, WorkError> {
         self.models.borrow().get(&id).cloned().ok_or(WorkError::NoModel)
@@ -281,32 +260,6 @@ impl Half {
             end_of_text: model.manifest.end_of_text.clone(),
             weight_bytes: model.manifest.weight_bytes,
         })
-    }
-
-    fn encode(&self, model: Cid, messages: &[Message]) -> Result<Vec<u32>, WorkError> {
-        let model = self.model(model)?;
-        let prompt = model.template.render(messages, true)?;
-        Ok(model.tokenizer.encode(&prompt, false)?)
-    }
-
-    fn decode(&self, model: Cid, stream: u64, ids: &[u32], last: bool) -> Result<String, WorkError> {
-        let model = self.model(model)?;
-        let mut decoders = self.decoders.borrow_mut();
-        if decoders.len() >= MAX_DECODERS && !decoders.contains_key(&stream) {
-            // An answer that was abandoned without an end.
-            let oldest = decoders.keys().min().copied();
-            oldest.map(|stream| decoders.remove(&stream));
-        }
-        let decoder = decoders.entry(stream).or_insert_with(|| StreamDecoder::new(model.tokenizer.clone()));
-        let mut text = String::new();
-        for id in ids {
-            text += &decoder.push(*id)?;
-        }
-        if last {
-            text += &decoder.flush()?;
-            decoders.remove(&stream);
-        }
-        Ok(text)
     }
 
     async fn step(
