@@ -8,5 +8,6 @@
 pub mod client;
 pub mod placement;
 pub mod registry;
+pub mod relocation;
 pub mod route;
 pub mod stage;
