@@ -29,6 +29,11 @@ impl Worker {
                 self.dial_relay(index, now);
             }
         }
+        for peer in self.ice.take_due(now) {
+            if let Some(index) = self.relays.index_of(&peer) {
+                self.ask_ice(index);
+            }
+        }
         while let Some((peer, dial)) = self.dials.take_overdue(now) {
             match dial.way {
                 Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),
@@ -76,6 +81,11 @@ impl Worker {
     }
 
     pub(crate) fn on_relay_lost(&mut self, lost: Lost, reason: String) {
+        if let Some(peer) = lost.address.peer()
+            && self.ice.forget(&peer)
+        {
+            self.apply_ice();
+        }
         self.stats.relay_losses += 1;
         self.emit(NetEvent::RelayDown { address: lost.address, reason, retry_in: lost.retry_in });
     }

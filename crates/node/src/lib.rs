@@ -18,6 +18,7 @@ mod announce;
 mod answer;
 mod engine;
 mod host;
+mod lane;
 mod planner;
 mod serve;
 mod shared;
