@@ -81,11 +81,6 @@ impl Worker {
     }
 
     pub(crate) fn on_relay_lost(&mut self, lost: Lost, reason: String) {
-        if let Some(peer) = lost.address.peer()
-            && self.ice.forget(&peer)
-        {
-            self.apply_ice();
-        }
         self.stats.relay_losses += 1;
         self.emit(NetEvent::RelayDown { address: lost.address, reason, retry_in: lost.retry_in });
     }

@@ -244,7 +244,10 @@ impl Worker {
                     self.close_relayed(&peer_id);
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                if num_established == 0 && self.ice.forget(&peer_id) {
+                    self.apply_ice();
+                }
                 let reason = cause.map_or_else(|| "the relay closed the connection".to_owned(), |e| root_cause(&e));
                 if let Some((lost, listener)) = self.relays.connection_closed(connection_id, now) {
                     self.swarm.remove_listener(listener);
