@@ -125,6 +125,10 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert_eq!(calm.len(), 3, "{calm:?}");
     assert!(calm.iter().all(|stage| stage.link == "direct"), "{calm:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
+    // The direct links were made with the relay's STUN service.
+    let answered = asking.eval("return fetch('/healthz').then((answer) => answer.json())", vec![]).await?;
+    println!("{compute}: {} STUN requests answered", answered["stun_answered"]);
+    assert!(answered["stun_answered"].as_u64() > Some(0), "{answered}");
 
     // The same, alone.
     send(&asking, "tab", STORY).await?;

@@ -269,6 +269,9 @@ async fn the_swarm_is_shown_in_attributes() {
         tier: Tier::Cpu,
         hidden: false,
         rtt_ms: Some(1.5),
+        received_bytes: 0,
+        sent_bytes: 0,
+        limit_bytes: None,
     };
     page.tell(Event::Connection(Connection::Connected { link: "WebSocket".into() }));
     page.tell(Event::Compute(ComputeView { tier: Tier::Cpu, reason: "fastest".into(), kernel_id: "cpu/1".into() }));

@@ -75,6 +75,31 @@ impl Address {
         self.0.with_p2p(peer).ok().map(Self)
     }
 
+    /// The host that the address begins with: a name or an IP address without brackets.
+    #[must_use]
+    pub fn host(&self) -> Option<String> {
+        match self.0.iter().next()? {
+            Protocol::Ip4(ip) => Some(ip.to_string()),
+            Protocol::Ip6(ip) => Some(ip.to_string()),
+            Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) => Some(name.into_owned()),
+            _ => None,
+        }
+    }
+
+    /// The relay of a circuit.
+    #[must_use]
+    pub fn relay(&self) -> Option<PeerId> {
+        let mut last = None;
+        for part in &self.0 {
+            match part {
+                Protocol::P2pCircuit => return last,
+                Protocol::P2p(peer) => last = Some(peer),
+                _ => last = None,
+            }
+        }
+        None
+    }
+
     /// The transport in plain words, e.g. `WebSocket`.
     #[must_use]
     pub fn transport(&self) -> &'static str {

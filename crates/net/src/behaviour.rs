@@ -19,8 +19,9 @@ const MAX_CONNECTIONS: u32 = 100;
 const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 /// Handshakes in progress, in each direction.
 const MAX_HANDSHAKES: u32 = 32;
-/// Time between two pings. Also what keeps a NAT's mapping alive: many forget after 30 s.
-const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// Time between two pings. Two of them go unanswered before an idle link is given up, see [`crate::liveness`]. Also what
+/// keeps a NAT's mapping alive: many forget after 30 s.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Time for an answer. A busy tab may take seconds.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most records and providers that a node keeps for the DHT. It is a client, so it is asked to keep none.

@@ -9,7 +9,7 @@ use cdi_types::PeerId;
 use futures::Stream;
 use futures::channel::mpsc;
 
-use crate::{Address, LinkKind, NetStats};
+use crate::{Address, LinkInfo, LinkKind, NetStats};
 
 /// Events that wait for their reader. Beyond it events are lost, and [`NetEvent::Lagged`] says so.
 const EVENT_QUEUE: usize = 1024;
@@ -75,6 +75,8 @@ pub enum NetEvent {
         /// What it said.
         data: Bytes,
     },
+    /// What is known of a link changed: its kind at once, its figures at most once a second.
+    Link(LinkInfo),
     /// A measured round trip.
     Rtt {
         /// The peer.

@@ -1,11 +1,11 @@
 //! The handle: what a node asks of the network.
 
 use bytes::Bytes;
+use cdi_types::ice::IceServer;
 use cdi_types::{Keypair, Network, PeerId};
 use futures::SinkExt as _;
 use futures::channel::{mpsc, oneshot};
 use libp2p::StreamProtocol;
-use libp2p::swarm::Stream;
 
 use crate::dials::{Reached, ReachedAddress};
 use crate::event::Events;
@@ -29,6 +29,8 @@ pub struct NetArgs {
     pub relays: Vec<Address>,
     /// Addresses to listen on. A tab cannot listen; it is reached through its relays.
     pub listen: Vec<Address>,
+    /// Further STUN and TURN servers; those of the relays are used anyway.
+    pub ice_servers: Vec<IceServer>,
     /// Name and version of the program, told to peers.
     pub agent: String,
 }
@@ -37,6 +39,7 @@ pub struct NetArgs {
 #[derive(Debug, Clone)]
 pub struct Net {
     peer: PeerId,
+    network: Network,
     commands: mpsc::Sender<Command>,
 }
 
@@ -49,6 +52,8 @@ pub(crate) enum Command {
     DialAddress { address: Address, respond_to: ReachedAddress },
     Disconnect { peer: PeerId },
     Links { respond_to: oneshot::Sender<Vec<LinkInfo>> },
+    Beat { stream: NetStream, watched: Option<oneshot::Receiver<()>> },
+    IceServers { respond_to: oneshot::Sender<Vec<IceServer>> },
     Stats { respond_to: oneshot::Sender<NetStats> },
     Wake,
     Shutdown { respond_to: oneshot::Sender<()> },
@@ -62,10 +67,16 @@ impl Net {
     pub fn start(args: NetArgs) -> Result<(Self, Events), NetError> {
         let peer = args.keypair.public().peer_id();
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
+        let network = args.network;
         let (worker, events) = Worker::new(args, receiver)?;
         // Boxed: the swarm's state is large.
         cdi_platform::task::spawn(Box::pin(worker.run()));
-        Ok((Self { peer, commands }, events))
+        Ok((Self { peer, network, commands }, events))
+    }
+
+    /// Name of the heartbeat protocol.
+    pub(crate) fn beat_protocol(&self) -> String {
+        crate::beat_protocol(self.network)
     }
 
     /// This node's peer id.
@@ -93,10 +104,10 @@ impl Net {
     pub async fn open_stream(&self, peer: PeerId, protocol: &str) -> Result<NetStream, NetError> {
         let name = protocol_name(protocol)?;
         self.dial_if_needed(peer).await?;
-        let opened: Result<Result<Stream, OpenError>, NetError> =
+        let opened: Result<Result<NetStream, OpenError>, NetError> =
             self.ask(|respond_to| Command::Open { peer, protocol: name, respond_to }).await;
         match opened {
-            Ok(Ok(stream)) => Ok(NetStream(stream)),
+            Ok(Ok(stream)) => Ok(stream),
             Ok(Err(OpenError::Unsupported)) => Err(NetError::Unsupported { peer, protocol: protocol.to_owned() }),
             Ok(Err(OpenError::Failed(reason))) => Err(NetError::Stream { peer, reason }),
             // The actor drops the request when the connection goes away.
@@ -156,6 +167,14 @@ impl Net {
         self.ask(|respond_to| Command::Stats { respond_to }).await
     }
 
+    /// The STUN and TURN servers that new direct links are made with.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn ice_servers(&self) -> Result<Vec<IceServer>, NetError> {
+        self.ask(|respond_to| Command::IceServers { respond_to }).await
+    }
+
     /// The tab was shown again, or the network changed: relays that wait for their time are tried now.
     ///
     /// # Errors
@@ -177,7 +196,7 @@ impl Net {
         self.dial(peer).await.map(|_| ())
     }
 
-    async fn send(&self, command: Command) -> Result<(), NetError> {
+    pub(crate) async fn send(&self, command: Command) -> Result<(), NetError> {
         self.commands.clone().send(command).await.map_err(|_| NetError::Stopped)
     }
 

@@ -7,6 +7,7 @@
 
 mod address;
 mod backoff;
+mod beat;
 mod behaviour;
 mod dials;
 mod error;
@@ -14,20 +15,24 @@ mod event;
 pub mod framed;
 pub mod gossip;
 mod handle;
+mod ice;
 mod links;
+mod liveness;
 mod reach;
 mod relays;
 mod stats;
 mod stream;
-mod streams;
+pub mod streams;
+mod traffic;
 mod transport;
 mod worker;
 
 pub use address::{Address, AddressError, LinkKind};
+pub use beat::Watch;
 pub use error::NetError;
 pub use event::{Events, NetEvent};
 pub use handle::{Net, NetArgs};
-pub use links::LinkInfo;
+pub use links::{CircuitLimit, LinkInfo};
 pub use stats::NetStats;
 pub use stream::{Incoming, NetStream};
 
@@ -35,6 +40,18 @@ pub use stream::{Incoming, NetStream};
 #[must_use]
 pub fn identify_protocol(network: cdi_types::Network) -> String {
     network.protocol("node")
+}
+
+/// Name of the protocol on which a relay tells its clients of STUN and TURN services.
+#[must_use]
+pub fn ice_protocol(network: cdi_types::Network) -> String {
+    network.protocol("ice")
+}
+
+/// Name of the protocol of the heartbeat of links with a session.
+#[must_use]
+pub fn beat_protocol(network: cdi_types::Network) -> String {
+    network.protocol("beat")
 }
 
 /// Name of the Kademlia protocol of `network`. Not the public IPFS one: our records would be refused there.

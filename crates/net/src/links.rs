@@ -1,11 +1,13 @@
 //! Who is connected, and how. A pure table: connections go in, changes that matter come out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cdi_types::PeerId;
 use libp2p::swarm::ConnectionId;
 
+use crate::traffic::Traffic;
 use crate::{Address, LinkKind};
 
 /// A connected peer.
@@ -19,6 +21,21 @@ pub struct LinkInfo {
     pub address: Address,
     /// Last measured round trip.
     pub rtt: Option<Duration>,
+    /// Bytes that streams of this peer brought since it is connected.
+    pub received_bytes: u64,
+    /// Bytes that went to it on streams.
+    pub sent_bytes: u64,
+    /// What the relay allows, when the link goes through one that says so.
+    pub limit: Option<CircuitLimit>,
+}
+
+/// The end of a circuit that its relay sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitLimit {
+    /// Bytes in each direction.
+    pub bytes: Option<u64>,
+    /// Time.
+    pub duration: Option<Duration>,
 }
 
 /// What a connection changed for its peer.
@@ -37,6 +54,7 @@ struct Connection {
     id: ConnectionId,
     link: LinkKind,
     address: Address,
+    traffic: Arc<Traffic>,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +62,9 @@ struct Peer {
     /// Oldest first.
     connections: Vec<Connection>,
     rtt: Option<Duration>,
+    /// Bytes received and sent on connections that are gone.
+    earlier: (u64, u64),
+    told: Option<LinkInfo>,
 }
 
 impl Peer {
@@ -55,11 +76,32 @@ impl Peer {
     fn link(&self) -> Option<LinkKind> {
         self.best().map(|c| c.link)
     }
+
+    fn info(&self, peer: PeerId, limits: &BTreeMap<PeerId, CircuitLimit>) -> Option<LinkInfo> {
+        let best = self.best()?;
+        let relayed = Some(&best.address).filter(|_| best.link == LinkKind::Relayed);
+        let sum = |earlier: u64, bytes: fn(&Traffic) -> u64| {
+            self.connections.iter().fold(earlier, |sum, c| sum.saturating_add(bytes(&c.traffic)))
+        };
+        Some(LinkInfo {
+            peer,
+            link: best.link,
+            address: best.address.clone(),
+            rtt: self.rtt,
+            received_bytes: sum(self.earlier.0, Traffic::received),
+            sent_bytes: sum(self.earlier.1, Traffic::sent),
+            limit: relayed.and_then(Address::relay).and_then(|relay| limits.get(&relay)).copied(),
+        })
+    }
 }
 
 /// The connected peers. Bounded by the limits on connections.
 #[derive(Debug, Default)]
-pub(crate) struct Links(BTreeMap<PeerId, Peer>);
+pub(crate) struct Links {
+    peers: BTreeMap<PeerId, Peer>,
+    /// What each relay allows a circuit. Bounded by the configured relays.
+    limits: BTreeMap<PeerId, CircuitLimit>,
+}
 
 impl Links {
     /// A connection came up.
@@ -69,10 +111,11 @@ impl Links {
         id: ConnectionId,
         address: Address,
         link: LinkKind,
+        traffic: Arc<Traffic>,
     ) -> Option<Change> {
-        let entry = self.0.entry(peer).or_default();
+        let entry = self.peers.entry(peer).or_default();
         let before = entry.link();
-        entry.connections.push(Connection { id, link, address });
+        entry.connections.push(Connection { id, link, address, traffic });
         match (before, entry.link()) {
             (None, Some(link)) => Some(Change::Up(link)),
             (Some(old), Some(new)) if old != new => Some(Change::Link(new)),
@@ -82,12 +125,16 @@ impl Links {
 
     /// A connection is gone.
     pub(crate) fn closed(&mut self, peer: &PeerId, id: ConnectionId) -> Option<Change> {
-        let entry = self.0.get_mut(peer)?;
+        let entry = self.peers.get_mut(peer)?;
         let before = entry.link();
-        entry.connections.retain(|c| c.id != id);
+        for gone in entry.connections.extract_if(.., |c| c.id == id) {
+            let (received, sent) = &mut entry.earlier;
+            *received = received.saturating_add(gone.traffic.received());
+            *sent = sent.saturating_add(gone.traffic.sent());
+        }
         match (before, entry.link()) {
             (_, None) => {
-                self.0.remove(peer);
+                self.peers.remove(peer);
                 Some(Change::Down)
             }
             (Some(old), Some(new)) if old != new => Some(Change::Link(new)),
@@ -97,34 +144,57 @@ impl Links {
 
     /// A round trip was measured.
     pub(crate) fn measured(&mut self, peer: &PeerId, rtt: Duration) {
-        if let Some(entry) = self.0.get_mut(peer) {
+        if let Some(entry) = self.peers.get_mut(peer) {
             entry.rtt = Some(rtt);
         }
     }
 
     /// How the peer is reached, if it is connected.
     pub(crate) fn link(&self, peer: &PeerId) -> Option<LinkKind> {
-        self.0.get(peer)?.link()
+        self.peers.get(peer)?.link()
     }
 
     /// The connection that streams to the peer should use.
     pub(crate) fn best(&self, peer: &PeerId) -> Option<ConnectionId> {
-        self.0.get(peer)?.best().map(|c| c.id)
+        self.peers.get(peer)?.best().map(|c| c.id)
     }
 
     /// The peer's connections through relays.
     pub(crate) fn relayed(&self, peer: &PeerId) -> Vec<ConnectionId> {
-        let connections = self.0.get(peer).map(|p| p.connections.as_slice()).unwrap_or_default();
+        let connections = self.peers.get(peer).map(|p| p.connections.as_slice()).unwrap_or_default();
         connections.iter().filter(|c| c.link == LinkKind::Relayed).map(|c| c.id).collect()
     }
 
     /// Every connected peer.
     pub(crate) fn all(&self) -> Vec<LinkInfo> {
-        let info = |(peer, entry): (&PeerId, &Peer)| {
-            let best = entry.best()?;
-            Some(LinkInfo { peer: *peer, link: best.link, address: best.address.clone(), rtt: entry.rtt })
+        self.peers.iter().filter_map(|(peer, entry)| entry.info(*peer, &self.limits)).collect()
+    }
+
+    /// A relay said what it allows a circuit.
+    pub(crate) fn limit(&mut self, relay: PeerId, limit: Option<CircuitLimit>) {
+        match limit {
+            Some(limit) => self.limits.insert(relay, limit),
+            None => self.limits.remove(&relay),
         };
-        self.0.iter().filter_map(info).collect()
+    }
+
+    /// Whether nobody is connected.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// The peers of which something changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> Vec<LinkInfo> {
+        let Self { peers, limits } = self;
+        let changed = peers.iter_mut().filter_map(|(peer, entry)| {
+            let info = entry.info(*peer, limits);
+            if info == entry.told {
+                return None;
+            }
+            entry.told.clone_from(&info);
+            info
+        });
+        changed.collect()
     }
 }
 
@@ -139,7 +209,32 @@ mod tests {
     }
 
     fn open(links: &mut Links, peer: PeerId, number: usize, link: LinkKind) -> Option<Change> {
-        links.opened(peer, id(number), "/ip4/127.0.0.1/tcp/1".parse().expect("an address"), link)
+        let traffic = Arc::new(Traffic::new(id(number)));
+        links.opened(peer, id(number), "/ip4/127.0.0.1/tcp/1".parse().expect("an address"), link, traffic)
+    }
+
+    #[test]
+    fn figures_are_told_when_they_change_and_survive_a_connection() {
+        const RELAY: &str = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5";
+        let (mut links, peer) = (Links::default(), PeerId::random());
+        let relay: PeerId = RELAY.parse().expect("a peer id");
+        let circuit: Address = format!("/ip4/127.0.0.1/tcp/1/p2p/{RELAY}/p2p-circuit").parse().expect("an address");
+        let traffic = Arc::new(Traffic::new(id(1)));
+        links.opened(peer, id(1), circuit, LinkKind::Relayed, traffic.clone());
+        assert_eq!(links.take_changed().len(), 1);
+        assert_eq!(links.take_changed(), []);
+        traffic.add_received(7);
+        traffic.add_sent(9);
+        let limit = CircuitLimit { bytes: Some(1 << 30), duration: None };
+        links.limit(relay, Some(limit));
+        let told = links.take_changed();
+        assert_eq!((told[0].received_bytes, told[0].sent_bytes, told[0].limit), (7, 9, Some(limit)));
+        open(&mut links, peer, 2, LinkKind::Direct);
+        links.closed(&peer, id(1));
+        let told = links.take_changed();
+        assert_eq!((told[0].received_bytes, told[0].sent_bytes, told[0].limit), (7, 9, None), "now it is direct");
+        links.closed(&peer, id(2));
+        assert!(links.is_empty() && links.take_changed().is_empty());
     }
 
     #[test]

@@ -29,6 +29,11 @@ impl Worker {
                 self.dial_relay(index, now);
             }
         }
+        for peer in self.ice.take_due(now) {
+            if let Some(index) = self.relays.index_of(&peer) {
+                self.ask_ice(index);
+            }
+        }
         while let Some((peer, dial)) = self.dials.take_overdue(now) {
             match dial.way {
                 Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),

@@ -71,6 +71,11 @@ impl Relays {
         &self.0[index]
     }
 
+    /// Where `peer` stands among them.
+    pub(crate) fn index_of(&self, peer: &PeerId) -> Option<usize> {
+        self.0.iter().position(|r| r.peer.as_ref() == Some(peer))
+    }
+
     /// Whether `peer` is one of them.
     pub(crate) fn contains(&self, peer: &PeerId) -> bool {
         self.0.iter().any(|r| r.peer.as_ref() == Some(peer))

@@ -25,6 +25,8 @@ pub struct NetStats {
     pub connections: u64,
     /// Connections closed because the peer answered no ping.
     pub pings_unanswered: u64,
+    /// Connections closed because nothing was heard of the peer.
+    pub silent_links: u64,
     /// Dials that failed.
     pub dials_failed: u64,
     /// Times that a relay link was lost or could not be had.

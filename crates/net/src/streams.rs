@@ -16,6 +16,7 @@ use futures::future::{Ready, ready};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, InboundUpgrade, Multiaddr, OutboundUpgrade, UpgradeInfo};
+use libp2p::swarm::behaviour::ConnectionClosed;
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
@@ -23,13 +24,16 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 
+use crate::NetStream;
+use crate::traffic::Traffic;
+
 /// Inbound streams of one protocol that wait to be taken. More are dropped, which the opener sees as a
 /// closed stream.
 const ACCEPT_QUEUE: usize = 128;
 
 /// Why a stream was not opened.
 #[derive(Debug)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// The peer does not speak the protocol.
     Unsupported,
     /// The connection failed.
@@ -37,8 +41,8 @@ pub(crate) enum OpenError {
 }
 
 /// Where the outcome of an opening goes. Dropped, when the connection is gone.
-pub(crate) type Opened = oneshot::Sender<Result<Stream, OpenError>>;
-type Inbound = mpsc::Sender<(PeerId, Stream)>;
+pub type Opened = oneshot::Sender<Result<NetStream, OpenError>>;
+type Inbound = mpsc::Sender<(PeerId, NetStream)>;
 
 /// What all handlers share: who takes inbound streams of which protocol.
 #[derive(Default)]
@@ -60,7 +64,7 @@ impl Accepting {
         Protocols(self.queues().keys().cloned().collect())
     }
 
-    fn deliver(&self, peer: PeerId, protocol: &StreamProtocol, stream: Stream) {
+    fn deliver(&self, peer: PeerId, protocol: &StreamProtocol, stream: NetStream) {
         let delivered = self.queues().get_mut(protocol).is_some_and(|q| q.try_send((peer, stream)).is_ok());
         let counter = if delivered { &self.accepted } else { &self.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -69,26 +73,28 @@ impl Accepting {
 
 /// The behaviour. Produces no events: outcomes go to the channels of those who asked.
 #[derive(Default)]
-pub(crate) struct Behaviour {
+pub struct Behaviour {
     accepting: Arc<Accepting>,
     opening: VecDeque<(PeerId, ConnectionId, Open)>,
+    /// Bytes of each connection.
+    traffic: HashMap<ConnectionId, Arc<Traffic>>,
 }
 
 /// A request to open a stream.
 #[derive(Debug)]
-pub(crate) struct Open {
+pub struct Open {
     protocol: StreamProtocol,
     opened: Opened,
 }
 
 impl Behaviour {
     /// Opens a stream on `connection`. The swarm must be polled afterwards.
-    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, opened: Opened) {
+    pub fn open(&mut self, peer: PeerId, connection: ConnectionId, protocol: StreamProtocol, opened: Opened) {
         self.opening.push_back((peer, connection, Open { protocol, opened }));
     }
 
     /// Takes inbound streams of `protocol` until the receiver is dropped; `None` when somebody does already.
-    pub(crate) fn accept(&mut self, protocol: StreamProtocol) -> Option<mpsc::Receiver<(PeerId, Stream)>> {
+    pub fn accept(&mut self, protocol: StreamProtocol) -> Option<mpsc::Receiver<(PeerId, NetStream)>> {
         let mut queues = self.accepting.queues();
         if queues.contains_key(&protocol) {
             return None;
@@ -99,12 +105,18 @@ impl Behaviour {
     }
 
     /// Inbound streams taken and dropped since the start.
-    pub(crate) fn counts(&self) -> (u64, u64) {
+    pub fn counts(&self) -> (u64, u64) {
         (self.accepting.accepted.load(Ordering::Relaxed), self.accepting.dropped.load(Ordering::Relaxed))
     }
 
-    fn handler(&self, peer: PeerId) -> Handler {
-        Handler { peer, accepting: self.accepting.clone(), opening: VecDeque::new() }
+    /// What is counted on a connection that is up.
+    pub(crate) fn traffic(&self, connection: ConnectionId) -> Option<Arc<Traffic>> {
+        self.traffic.get(&connection).cloned()
+    }
+
+    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> Handler {
+        let traffic = self.traffic.entry(connection).or_insert_with(|| Arc::new(Traffic::new(connection))).clone();
+        Handler { peer, traffic, accepting: self.accepting.clone(), opening: VecDeque::new() }
     }
 }
 
@@ -114,26 +126,40 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, connection))
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. }) => {
+                self.traffic.remove(&connection_id);
+            }
+            // Another behaviour refused a connection that this one had taken: there is no further word of it.
+            FromSwarm::ListenFailure(failure) => {
+                self.traffic.remove(&failure.connection_id);
+            }
+            FromSwarm::DialFailure(failure) => {
+                self.traffic.remove(&failure.connection_id);
+            }
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {}
@@ -151,8 +177,9 @@ impl NetworkBehaviour for Behaviour {
 }
 
 /// The part of the behaviour that lives with one connection.
-pub(crate) struct Handler {
+pub struct Handler {
     peer: PeerId,
+    traffic: Arc<Traffic>,
     accepting: Arc<Accepting>,
     opening: VecDeque<Open>,
 }
@@ -189,10 +216,10 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol), ..
             }) => {
-                self.accepting.deliver(self.peer, &protocol, stream);
+                self.accepting.deliver(self.peer, &protocol, NetStream::new(stream, self.traffic.clone()));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
-                let _ = info.send(Ok(stream));
+                let _ = info.send(Ok(NetStream::new(stream, self.traffic.clone())));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let error = match error {
@@ -209,7 +236,7 @@ impl ConnectionHandler for Handler {
 }
 
 /// An upgrade that agrees on one of the protocols and hands the bare stream on.
-pub(crate) struct Protocols(Vec<StreamProtocol>);
+pub struct Protocols(Vec<StreamProtocol>);
 
 impl UpgradeInfo for Protocols {
     type Info = StreamProtocol;

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use cdi_types::PeerId;
+use cdi_types::ice::IceServer;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::identity::Keypair;
@@ -13,7 +14,7 @@ use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config};
+pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config, set_ice_servers};
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -64,6 +65,9 @@ mod target {
         Ok(Parts { transport, relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
     }
 
+    /// There is nothing that would use them.
+    pub(crate) fn set_ice_servers(_: &Direct, _: Vec<IceServer>) {}
+
     pub(crate) fn config() -> swarm::Config {
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT)
     }
@@ -106,6 +110,13 @@ mod target {
         });
         let listen = vec![Multiaddr::from(Protocol::WebRTC)];
         Ok(Parts { transport: transport.boxed(), relay, direct, listen, guard })
+    }
+
+    /// Connections that are made from now on use these servers.
+    pub(crate) fn set_ice_servers(direct: &Direct, servers: Vec<IceServer>) {
+        let convert =
+            |s: IceServer| browser::IceServer { urls: s.urls, username: s.username, credential: s.credential };
+        direct.set_ice_servers(servers.into_iter().map(convert).collect());
     }
 
     pub(crate) fn config() -> swarm::Config {

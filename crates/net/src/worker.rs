@@ -1,28 +1,36 @@
 //! The actor: owns the swarm, turns its events into ours and does what handles ask.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cdi_platform::task::BoxStream;
 use cdi_platform::time::{self, Instant};
 use cdi_types::PeerId;
 use futures::channel::mpsc;
 use futures::future::{FutureExt as _, pending};
 use futures::{StreamExt as _, pin_mut, select};
 use libp2p::gossipsub::{MessageAcceptance, PublishError, TopicHash};
-use libp2p::swarm::{ConnectionId, SwarmEvent};
+use libp2p::swarm::{ConnectionId, StreamProtocol, SwarmEvent};
 use libp2p::{Swarm, gossipsub, identify, ping, relay};
 
 use crate::behaviour::{Behaviour, BehaviourEvent, MAX_AGENT_CHARS};
 use crate::dials::Dials;
 use crate::event::{EventSender, Events, NetEvent};
 use crate::handle::{Command, NetArgs};
+use crate::ice::Ice;
 use crate::links::{Change, Links};
+use crate::liveness::{self, Liveness};
 use crate::relays::Relays;
+use crate::traffic::Traffic;
 use crate::transport::{self, Guard};
-use crate::{Address, Incoming, LinkKind, NetError, NetStats, address, gossip};
+use crate::{Address, CircuitLimit, Incoming, LinkKind, NetError, NetStats, address, gossip};
 
 /// Time for connections to close cleanly.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Least time between two reports of the figures of a link.
+const FIGURES: Duration = Duration::from_secs(1);
 
 /// The actor's state.
 pub(crate) struct Worker {
@@ -31,6 +39,14 @@ pub(crate) struct Worker {
     pub(crate) links: Links,
     pub(crate) dials: Dials,
     pub(crate) stats: NetStats,
+    pub(crate) ice: Ice,
+    pub(crate) liveness: Liveness,
+    /// Heartbeat streams that peers open.
+    beats: Incoming,
+    /// While there are heartbeats.
+    ticks: Option<BoxStream<'static, ()>>,
+    /// When figures of links are told again.
+    figures_due: Option<Instant>,
     _guard: Guard,
     topic: TopicHash,
     commands: mpsc::Receiver<Command>,
@@ -59,18 +75,28 @@ impl Worker {
         for relay in relays.peers() {
             swarm.behaviour_mut().limits.bypass_peer_id(&relay);
         }
+        let protocol = StreamProtocol::try_from_owned(crate::beat_protocol(args.network));
+        let protocol = protocol.map_err(|e| NetError::Start(e.to_string()))?;
+        let beats = swarm.behaviour_mut().streams.accept(protocol).map(Incoming);
+        let beats = beats.ok_or_else(|| NetError::Start("the heartbeat is taken".to_owned()))?;
         let (sender, events) = EventSender::new();
-        let worker = Self {
+        let mut worker = Self {
             swarm,
             relays,
             links: Links::default(),
             dials: Dials::default(),
             stats: NetStats::default(),
+            ice: Ice::new(args.network, args.ice_servers)?,
+            liveness: Liveness::default(),
+            beats,
+            ticks: None,
+            figures_due: None,
             _guard: parts.guard,
             topic: gossip::topic(args.network).hash(),
             commands,
             events: sender,
         };
+        worker.apply_ice();
         Ok((worker, events))
     }
 
@@ -78,7 +104,28 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         loop {
             self.retry(Instant::now());
-            let deadline = [self.relays.next_due(), self.dials.next_deadline()].into_iter().flatten().min();
+            self.tell_figures(Instant::now());
+            let due = [
+                self.relays.next_due(),
+                self.dials.next_deadline(),
+                self.ice.next_due(),
+                self.liveness.next_sweep(),
+                self.figures_due,
+            ];
+            let deadline = due.into_iter().flatten().min();
+            match (self.liveness.is_beating(), &self.ticks) {
+                (true, None) => self.ticks = Some(time::steady(liveness::BEAT)),
+                (false, Some(_)) => self.ticks = None,
+                _ => {}
+            }
+            let ticks = &mut self.ticks;
+            let tick = async {
+                match ticks {
+                    Some(ticks) => ticks.next().await,
+                    None => pending().await,
+                }
+            }
+            .fuse();
             let timer = async {
                 match deadline {
                     Some(deadline) => time::sleep(deadline.saturating_duration_since(Instant::now())).await,
@@ -86,7 +133,7 @@ impl Worker {
                 }
             }
             .fuse();
-            pin_mut!(timer);
+            pin_mut!(timer, tick);
             select! {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 command = self.commands.next() => match command {
@@ -98,7 +145,15 @@ impl Worker {
                     Some(command) => self.on_command(command),
                     None => return self.close().await,
                 },
-                () = timer => {}
+                answer = self.ice.answered() => self.on_ice(answer),
+                beat = self.beats.next().fuse() => {
+                    // The behaviour holds the other end: it does not end.
+                    if let Some((_, stream)) = beat {
+                        self.on_beat_stream(stream, None);
+                    }
+                }
+                _ = tick => self.beat(),
+                () = timer => self.sweep(),
             }
         }
     }
@@ -147,6 +202,10 @@ impl Worker {
             Command::Links { respond_to } => {
                 let _ = respond_to.send(self.links.all());
             }
+            Command::Beat { stream, watched } => self.on_beat_stream(stream, watched),
+            Command::IceServers { respond_to } => {
+                let _ = respond_to.send(self.ice.servers());
+            }
             Command::Stats { respond_to } => {
                 let (streams_accepted, streams_dropped) = self.swarm.behaviour().streams.counts();
                 let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, ..self.stats });
@@ -175,20 +234,26 @@ impl Worker {
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.stats.connections += 1;
+                let Some(traffic) = self.swarm.behaviour().streams.traffic(connection_id) else { return };
+                self.liveness.opened(connection_id, traffic.clone(), now);
                 let (address, link) = address::of_endpoint(&endpoint);
                 let webrtc = address.is_webrtc();
-                self.on_connected(peer_id, connection_id, address, link);
+                self.on_connected(peer_id, connection_id, address, link, traffic);
                 // WebRTC's own behaviour does it when the signalling over the circuit has ended.
                 if link == LinkKind::Direct && endpoint.is_dialer() && !webrtc {
                     self.close_relayed(&peer_id);
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                if num_established == 0 && self.ice.forget(&peer_id) {
+                    self.apply_ice();
+                }
                 let reason = cause.map_or_else(|| "the relay closed the connection".to_owned(), |e| root_cause(&e));
                 if let Some((lost, listener)) = self.relays.connection_closed(connection_id, now) {
                     self.swarm.remove_listener(listener);
                     self.on_relay_lost(lost, reason);
                 }
+                self.liveness.closed(connection_id);
                 let change = self.links.closed(&peer_id, connection_id);
                 self.on_change(peer_id, change);
             }
@@ -207,16 +272,24 @@ impl Worker {
         }
     }
 
-    fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, address: Address, link: LinkKind) {
+    fn on_connected(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        address: Address,
+        link: LinkKind,
+        traffic: Arc<Traffic>,
+    ) {
         self.dials.address_reached(connection, peer);
         if let Some(index) = self.relays.connected(connection, peer) {
             self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
+            self.ask_ice(index);
             self.reserve(index);
         }
         if self.relays.contains(&peer) {
             return;
         }
-        let change = self.links.opened(peer, connection, address, link);
+        let change = self.links.opened(peer, connection, address, link, traffic);
         self.on_change(peer, change);
         self.dials.reached(&peer, link);
     }
@@ -233,13 +306,28 @@ impl Worker {
             Some(Change::Up(link)) => self.emit(NetEvent::PeerUp { peer, link }),
             Some(Change::Link(link)) => self.emit(NetEvent::PeerLink { peer, link }),
             Some(Change::Down) => self.emit(NetEvent::PeerDown { peer }),
-            None => {}
+            None => return,
         }
+        // A change of kind is told at once.
+        self.figures_due = None;
+    }
+
+    /// Tells what changed about links, at most once a second.
+    fn tell_figures(&mut self, now: Instant) {
+        if self.figures_due.is_some_and(|due| now < due) {
+            return;
+        }
+        for info in self.links.take_changed() {
+            self.emit(NetEvent::Link(info));
+        }
+        self.figures_due = (!self.links.is_empty()).then(|| now + FIGURES);
     }
 
     fn on_behaviour_event(&mut self, event: BehaviourEvent, now: Instant) {
         match event {
-            BehaviourEvent::Relay(relay::client::Event::ReservationReqAccepted { relay_peer_id, .. }) => {
+            BehaviourEvent::Relay(relay::client::Event::ReservationReqAccepted { relay_peer_id, limit, .. }) => {
+                let limit = limit.map(|l| CircuitLimit { bytes: l.data_in_bytes(), duration: l.duration() });
+                self.links.limit(relay_peer_id, limit);
                 self.on_reserved(relay_peer_id, now);
             }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
@@ -281,12 +369,13 @@ impl Worker {
     fn on_ping(&mut self, event: &ping::Event) {
         match event.result {
             Ok(rtt) => {
+                self.liveness.heard(event.connection, Instant::now());
                 self.links.measured(&event.peer, rtt);
                 if !self.relays.contains(&event.peer) {
                     self.emit(NetEvent::Rtt { peer: event.peer, rtt });
                 }
             }
-            Err(ping::Failure::Unsupported) => {}
+            Err(ping::Failure::Unsupported) => self.liveness.no_pings(event.connection),
             // The first failure is not reported by libp2p, so this is the second in a row: the other end is
             // gone, and nothing else would notice before the connection is used.
             Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {

@@ -34,6 +34,7 @@ impl Tab {
             keypair: Keypair::from_seed(&cdi_platform::random::seed()),
             network: Network::Testnet,
             relays: vec![relay.parse().expect("an address")],
+            ice_servers: Vec::new(),
             listen: Vec::new(),
             agent: "test".to_owned(),
         };

@@ -99,6 +99,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
         keypair: args.keypair.clone(),
         network: args.network,
         relays: relay.addresses.iter().filter_map(|a| a.parse::<Address>().ok()).collect(),
+        ice_servers: Vec::new(),
         listen: Vec::new(),
         agent: concat!("cdi/", env!("CARGO_PKG_VERSION")).to_owned(),
     };
@@ -210,7 +211,7 @@ async fn accept(node: Node, protocol: Protocol) {
     match node.net.accept(&protocol.name(node.limits.network)).await {
         Ok(mut incoming) => {
             while let Some((peer, stream)) = incoming.next().await {
-                serve::accept(node.clone(), peer, protocol, crate::wire::Wire::over(stream, protocol.limit()));
+                serve::accept(node.clone(), peer, protocol, node.wire(peer, protocol, stream));
             }
         }
         Err(error) => tracing::error!(%error, "streams are not accepted"),
@@ -303,8 +304,11 @@ impl Engine {
             }
             NetEvent::PeerUp { peer, link } | NetEvent::PeerLink { peer, link } => {
                 self.node.state().dirty = true;
-                let rtt_ms = node.state().links.get(&peer).and_then(|l| l.rtt_ms);
-                node.state().links.insert(peer, LinkState { kind: link, rtt_ms });
+                node.state().links.entry(peer).or_insert(LinkState::new(link)).kind = link;
+            }
+            NetEvent::Link(info) => {
+                self.node.state().dirty = true;
+                node.state().links.insert(info.peer, LinkState::from(&info));
             }
             NetEvent::PeerDown { peer } => {
                 self.node.state().dirty = true;
@@ -362,10 +366,7 @@ impl Engine {
     /// Events were lost: the links are asked for.
     async fn relink(&mut self) {
         let Ok(links) = self.node.net.links().await else { return };
-        let state = |l: cdi_net::LinkInfo| {
-            (l.peer, LinkState { kind: l.link, rtt_ms: l.rtt.map(|rtt| rtt.as_secs_f32() * 1e3) })
-        };
-        self.node.state().links = links.into_iter().map(state).collect();
+        self.node.state().links = links.iter().map(|info| (info.peer, LinkState::from(info))).collect();
         self.node.state().dirty = true;
     }
 }
@@ -388,6 +389,9 @@ fn peers(node: &Node) -> Vec<PeerView> {
             tier: advert.tier,
             hidden: advert.hidden,
             rtt_ms: state.links.get(peer).and_then(|l| l.rtt_ms),
+            received_bytes: state.links.get(peer).map_or(0, |l| l.received_bytes),
+            sent_bytes: state.links.get(peer).map_or(0, |l| l.sent_bytes),
+            limit_bytes: state.links.get(peer).and_then(|l| l.limit_bytes),
         })
         .collect();
     peers.sort_by_key(|p| !p.this);

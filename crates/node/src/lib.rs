@@ -21,6 +21,7 @@ mod answer;
 mod call;
 mod engine;
 mod host;
+mod lane;
 mod planner;
 mod serve;
 mod shared;

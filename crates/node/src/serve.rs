@@ -27,6 +27,8 @@ pub(crate) const MAX_STAGES: usize = 64;
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How often a client hears that layers are still being fetched.
 const PREPARING: Duration = Duration::from_secs(1);
+/// Credits on their way to a predecessor. It cannot cause more: it may send rows for four, then it needs one.
+const CREDITS: usize = 8;
 /// Input that waits for a stage; a predecessor that is further ahead waits.
 const INPUT_QUEUE: usize = 16;
 
@@ -35,11 +37,19 @@ type Kernels = Fuse<task::BoxFuture<'static, Result<Stepped, ComputeError>>>;
 /// What reaches a stage besides its client's messages. `link` names the link it came by.
 pub(crate) enum Input {
     /// A predecessor opened a link.
-    Hello { link: u64, hello: Hello, respond_to: oneshot::Sender<Welcome> },
+    Hello {
+        link: u64,
+        hello: Hello,
+        respond_to: oneshot::Sender<Welcome>,
+        /// Positions up to which rows are computed, for the predecessor.
+        credits: mpsc::Sender<u32>,
+    },
     /// Rows, or what was sent in their place.
     Frame { link: u64, frame: Result<Frame, cdi_types::session::FrameError> },
     /// The successor answered.
     Welcome { link: u64, welcome: Welcome },
+    /// The successor has computed the rows before this position.
+    Credit { link: u64, have: u32 },
     /// The successor is gone.
     NextLost { link: u64 },
 }
@@ -62,11 +72,12 @@ async fn activations(node: Node, peer: PeerId, mut wire: Wire) {
     let key = StageKey { session: hello.session, layer: hello.layer };
     let stage = node.state().stages.get(&key).cloned();
     let link = node.number();
+    let (credits, mut given) = mpsc::channel(CREDITS);
     let welcome = match &stage {
         Some(stage) => {
             let (respond_to, response) = oneshot::channel();
             // A stage that ended meanwhile drops the greeting, and with it the response.
-            let _ended = stage.clone().send(Input::Hello { link, hello, respond_to }).await;
+            let _ended = stage.clone().send(Input::Hello { link, hello, respond_to, credits }).await;
             response.await.unwrap_or(Welcome::Refused)
         }
         None => Welcome::Refused,
@@ -76,8 +87,19 @@ async fn activations(node: Node, peer: PeerId, mut wire: Wire) {
         return;
     }
     let Some(mut stage) = stage else { return };
-    while let Some(bytes) = wire.recv().await {
-        if stage.send(Input::Frame { link, frame: Frame::decode(&bytes) }).await.is_err() {
+    loop {
+        let sent = select! {
+            bytes = wire.recv().fuse() => {
+                let Some(bytes) = bytes else { return };
+                stage.send(Input::Frame { link, frame: Frame::decode(&bytes) }).await.is_ok()
+            }
+            // None when the stage ended, or a newer link has taken the place of this one.
+            have = given.next() => {
+                let Some(Ok(credit)) = have.map(|have| cbor::encode(&Welcome::Have(have))) else { return };
+                wire.send(credit).await.is_ok()
+            }
+        };
+        if !sent {
             return;
         }
     }
@@ -194,8 +216,8 @@ struct Runner {
     wire: Wire,
     inputs: mpsc::Sender<Input>,
     kernels: Kernels,
-    /// The predecessor's current link; rows by any other are stale.
-    inbound: Option<u64>,
+    /// The predecessor's current link, and the way back; rows by any other are stale.
+    inbound: Option<(u64, mpsc::Sender<u32>)>,
     next: Option<NextLink>,
 }
 
@@ -245,26 +267,29 @@ impl Runner {
     fn input(&mut self, input: Input) -> Vec<Action> {
         let current = |next: &Option<NextLink>, link| next.as_ref().is_some_and(|n| n.link == link);
         match input {
-            Input::Hello { link, hello, respond_to } => {
+            Input::Hello { link, hello, respond_to, credits } => {
                 let welcome = self.stage.hello(&hello);
                 if welcome != Welcome::Refused {
-                    self.inbound = Some(link);
+                    self.inbound = Some((link, credits));
                 }
                 // A predecessor that is gone already opens another link, or the client replaces it.
                 let _gone = respond_to.send(welcome);
                 Vec::new()
             }
-            Input::Frame { link, .. } if self.inbound != Some(link) => Vec::new(),
+            Input::Frame { link, .. } if self.inbound.as_ref().is_none_or(|(current, _)| *current != link) => {
+                Vec::new()
+            }
             Input::Frame { frame: Ok(frame), .. } => self.stage.frame(&frame),
             Input::Frame { frame: Err(error), .. } => {
                 vec![Action::Reply(Control::Failed { message: error.to_string(), retriable: false }), Action::End]
             }
             Input::Welcome { link, welcome } if current(&self.next, link) => self.stage.next_welcome(&welcome),
+            Input::Credit { link, have } if current(&self.next, link) => self.stage.next_credit(have),
             Input::NextLost { link } if current(&self.next, link) => {
                 self.next = None;
                 self.stage.next_lost()
             }
-            Input::Welcome { .. } | Input::NextLost { .. } => Vec::new(),
+            Input::Welcome { .. } | Input::Credit { .. } | Input::NextLost { .. } => Vec::new(),
         }
     }
 
@@ -299,6 +324,12 @@ impl Runner {
                     let sent = self.next.as_mut().is_some_and(|next| next.frames.try_send(frame).is_ok());
                     if !sent {
                         tracing::debug!("rows for a successor that is gone");
+                    }
+                }
+                Action::Credit(have) => {
+                    if let Some((_, credits)) = &mut self.inbound {
+                        // A predecessor that is gone needs none.
+                        let _gone = credits.try_send(have);
                     }
                 }
                 Action::End => return false,
@@ -347,12 +378,19 @@ async fn next(
             select! {
                 frame = frames.next() => {
                     let Some(frame) = frame else { return };
-                    if wire.send(frame.encode()).await.is_err() {
+                    let bulk = frame.rows > 1;
+                    let bytes = frame.encode();
+                    let sent = if bulk { wire.send_bulk(bytes).await } else { wire.send(bytes).await };
+                    if sent.is_err() {
                         break;
                     }
                 }
-                // The successor says nothing more: whatever comes is its end.
-                _end = wire.recv().fuse() => break,
+                credit = wire.recv().fuse() => {
+                    let Some(Ok(Welcome::Have(have))) = credit.map(|bytes| cbor::decode(&bytes)) else { break };
+                    if inputs.send(Input::Credit { link, have }).await.is_err() {
+                        return;
+                    }
+                }
             }
         }
     }

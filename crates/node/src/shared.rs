@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cdi_net::{LinkKind, Net};
+use cdi_net::{LinkInfo, LinkKind, Net, NetStream};
+use cdi_platform::task::{self, AbortOnDrop};
 use cdi_platform::time::Instant;
 use cdi_swarm::registry::Registry;
 use cdi_types::advert::Tier;
@@ -16,6 +17,7 @@ use futures::{FutureExt as _, SinkExt as _, future};
 use crate::compute::protocol::{ModelInfo, StageKey};
 use crate::compute::{Compute, StartArgs};
 use crate::engine::{Hosted, Settings};
+use crate::lane::Lanes;
 use crate::serve;
 use crate::text::Text;
 use crate::view::{Event, HostLayers, Link, Progress};
@@ -103,6 +105,8 @@ pub(crate) struct State {
     pub(crate) recovering: bool,
     /// Completes [`Shared::model_known`].
     pub(crate) tell_model: Option<oneshot::Sender<()>>,
+    /// Whose turn it is to write to each peer.
+    pub(crate) lanes: Lanes,
     /// Running stages, and where their input goes.
     pub(crate) stages: HashMap<StageKey, mpsc::Sender<serve::Input>>,
 }
@@ -112,6 +116,30 @@ pub(crate) struct State {
 pub(crate) struct LinkState {
     pub(crate) kind: LinkKind,
     pub(crate) rtt_ms: Option<f32>,
+    /// Bytes of streams.
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    /// What a relay lets through.
+    pub(crate) limit_bytes: Option<u64>,
+}
+
+impl LinkState {
+    /// A link of which only its kind is known yet.
+    pub(crate) const fn new(kind: LinkKind) -> Self {
+        Self { kind, rtt_ms: None, received_bytes: 0, sent_bytes: 0, limit_bytes: None }
+    }
+}
+
+impl From<&LinkInfo> for LinkState {
+    fn from(info: &LinkInfo) -> Self {
+        Self {
+            kind: info.link,
+            rtt_ms: info.rtt.map(|rtt| rtt.as_secs_f32() * 1e3),
+            received_bytes: info.received_bytes,
+            sent_bytes: info.sent_bytes,
+            limit_bytes: info.limit.and_then(|limit| limit.bytes),
+        }
+    }
 }
 
 /// The model that the swarm runs.
@@ -239,12 +267,31 @@ impl Shared {
         }
         let opened = self.net.open_stream(peer, &protocol.name(self.limits.network)).await;
         match opened {
-            Ok(stream) => Ok(Wire::over(stream, protocol.limit())),
+            Ok(stream) => Ok(self.wire(peer, protocol, stream).holding(self.watch(peer))),
             Err(error) => {
                 tracing::info!(%peer, %error, "no stream");
                 Err(Lost)
             }
         }
+    }
+
+    /// A link over a stream to or from `peer`.
+    pub(crate) fn wire(&self, peer: PeerId, protocol: Protocol, stream: NetStream) -> Wire {
+        let lane = self.state().lanes.to(peer);
+        Wire::over(stream, protocol.limit(), lane)
+    }
+
+    /// Has the loss of `peer` noticed within a second, until the result is dropped.
+    fn watch(&self, peer: PeerId) -> AbortOnDrop {
+        let net = self.net.clone();
+        let watch = task::spawn(async move {
+            match net.watch(peer).await {
+                Ok(_watch) => future::pending().await,
+                // A loss is noticed by pings then, or the link is gone already.
+                Err(error) => tracing::debug!(%peer, %error, "no heartbeat"),
+            }
+        });
+        watch.abort_on_drop()
     }
 
     /// How `peer` is reached.

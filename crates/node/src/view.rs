@@ -161,6 +161,12 @@ pub struct PeerView {
     pub hidden: bool,
     /// Last measured round trip in milliseconds.
     pub rtt_ms: Option<f32>,
+    /// Bytes that its streams brought since it is connected.
+    pub received_bytes: u64,
+    /// Bytes that went to it.
+    pub sent_bytes: u64,
+    /// Bytes after which a relay ends the link.
+    pub limit_bytes: Option<u64>,
 }
 
 /// How a peer or a stage is reached.

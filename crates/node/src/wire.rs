@@ -3,11 +3,15 @@
 //! A node runs stages for its own questions exactly as it runs them for others: the only difference is
 //! that the messages never leave the process.
 
+use std::sync::Arc;
+
 use cdi_net::NetStream;
 use cdi_net::framed::{read_message, write_message};
 use cdi_platform::task::{self, AbortOnDrop};
 use futures::channel::mpsc;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
+
+use crate::lane::Lane;
 
 /// Messages that wait in each direction; a sender that is further ahead waits.
 const QUEUE: usize = 32;
@@ -15,9 +19,18 @@ const QUEUE: usize = 32;
 /// A two-way link of whole messages.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    sender: mpsc::Sender<Vec<u8>>,
-    receiver: mpsc::Receiver<Vec<u8>>,
+    sender: mpsc::Sender<Message>,
+    receiver: mpsc::Receiver<Message>,
     _reader: Option<AbortOnDrop>,
+    /// Whatever is to end with the link.
+    _held: Option<AbortOnDrop>,
+}
+
+#[derive(Debug)]
+struct Message {
+    bytes: Vec<u8>,
+    /// Whether it lets others to the same peer go first.
+    bulk: bool,
 }
 
 /// The link is gone.
@@ -30,17 +43,19 @@ impl Wire {
     pub(crate) fn pair() -> (Self, Self) {
         let (a, to_a) = mpsc::channel(QUEUE);
         let (b, to_b) = mpsc::channel(QUEUE);
-        (Self { sender: a, receiver: to_b, _reader: None }, Self { sender: b, receiver: to_a, _reader: None })
+        let end = |sender, receiver| Self { sender, receiver, _reader: None, _held: None };
+        (end(a, to_b), end(b, to_a))
     }
 
-    /// A link over a stream; messages above `limit` bytes end it.
-    pub(crate) fn over(stream: NetStream, limit: usize) -> Self {
+    /// A link over a stream; messages above `limit` bytes end it. Links to one peer share a lane.
+    pub(crate) fn over(stream: NetStream, limit: usize, lane: Arc<Lane>) -> Self {
         let (mut reader, mut writer) = stream.split();
-        let (sender, mut outgoing) = mpsc::channel::<Vec<u8>>(QUEUE);
+        let (sender, mut outgoing) = mpsc::channel::<Message>(QUEUE);
         let (mut incoming, receiver) = mpsc::channel(QUEUE);
         task::spawn(async move {
             while let Some(message) = outgoing.next().await {
-                if write_message(&mut writer, &message, limit).await.is_err() {
+                let _turn = lane.turn(message.bulk).await;
+                if write_message(&mut writer, &message.bytes, limit).await.is_err() {
                     return;
                 }
             }
@@ -50,8 +65,8 @@ impl Wire {
         let reader = task::spawn(async move {
             loop {
                 match read_message(&mut reader, limit).await {
-                    Ok(Some(message)) => {
-                        if incoming.send(message).await.is_err() {
+                    Ok(Some(bytes)) => {
+                        if incoming.send(Message { bytes, bulk: false }).await.is_err() {
                             return;
                         }
                     }
@@ -60,17 +75,27 @@ impl Wire {
                 }
             }
         });
-        Self { sender, receiver, _reader: Some(reader.abort_on_drop()) }
+        Self { sender, receiver, _reader: Some(reader.abort_on_drop()), _held: None }
+    }
+
+    /// The link, with a task that ends with it.
+    pub(crate) fn holding(self, task: AbortOnDrop) -> Self {
+        Self { _held: Some(task), ..self }
     }
 
     /// Sends a message; waits while the queue is full.
-    pub(crate) async fn send(&mut self, message: Vec<u8>) -> Result<(), Lost> {
-        self.sender.send(message).await.map_err(|_| Lost)
+    pub(crate) async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Lost> {
+        self.sender.send(Message { bytes, bulk: false }).await.map_err(|_| Lost)
+    }
+
+    /// Sends a message that may wait for those of other links to the peer.
+    pub(crate) async fn send_bulk(&mut self, bytes: Vec<u8>) -> Result<(), Lost> {
+        self.sender.send(Message { bytes, bulk: true }).await.map_err(|_| Lost)
     }
 
     /// The next message; `None` when the link is gone. Dropping the future loses nothing.
     pub(crate) async fn recv(&mut self) -> Option<Vec<u8>> {
-        self.receiver.next().await
+        self.receiver.next().await.map(|message| message.bytes)
     }
 }
 

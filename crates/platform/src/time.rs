@@ -1,11 +1,14 @@
 //! Clocks, timers and deadlines.
 //!
-//! Timers of hidden tabs fire once a second or less often: nothing on a hot path may wait for one.
+//! Timers of hidden tabs fire once a second or less often: nothing on a hot path may wait for one. [`steady`] does not
+//! suffer from it.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::{Either, select};
+
+use crate::task::BoxStream;
 
 #[cfg(target_arch = "wasm32")]
 #[path = "time/browser.rs"]
@@ -18,6 +21,22 @@ pub use imp::sleep;
 /// A monotonic clock: `std`'s natively, `performance.now()` in a browser, whose zero differs between a page
 /// and its workers.
 pub use web_time::Instant;
+
+/// Fires every `period`, in a hidden page too: there a worker of its own keeps the time, which browsers do not slow
+/// down. Firings that nobody waited for are skipped. Not for a page that only wants to be punctual: a worker costs
+/// about a megabyte while the stream lives.
+#[must_use]
+pub fn steady(period: Duration) -> BoxStream<'static, ()> {
+    imp::steady(period)
+}
+
+/// Firings of a [`Ticker`], for where there is nothing better.
+fn ticks(period: Duration) -> BoxStream<'static, ()> {
+    Box::pin(futures::stream::unfold(Ticker::every(period), |mut ticker| async {
+        ticker.tick().await;
+        Some(((), ticker))
+    }))
+}
 
 /// The future did not complete in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -6,8 +6,22 @@ use std::path::PathBuf;
 use cdi_net::Address;
 use cdi_types::Network;
 
+use crate::ice::Turn;
+
 /// Port of the page and of the WebSocket that tabs dial.
 pub const DEFAULT_PORT: u16 = 8080;
+
+/// Where STUN is answered, over UDP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StunListen {
+    /// At the address and port number of the page; at a free port where that number is taken.
+    #[default]
+    BesideHttp,
+    /// Here.
+    At(SocketAddr),
+    /// Nowhere.
+    Nowhere,
+}
 
 /// How a relay is set up. The default is what a developer wants: this machine only, a new identity each time.
 #[derive(Debug, Clone)]
@@ -22,6 +36,12 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// The network that is served.
     pub network: Network,
+    /// Where STUN is answered.
+    pub stun: StunListen,
+    /// URLs of STUN servers of others that clients are told of.
+    pub stun_urls: Vec<String>,
+    /// A TURN server for which clients get credentials.
+    pub turn: Option<Turn>,
 }
 
 impl Default for Config {
@@ -32,6 +52,9 @@ impl Default for Config {
             external: Vec::new(),
             data: None,
             network: Network::default(),
+            stun: StunListen::default(),
+            stun_urls: Vec::new(),
+            turn: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the relay is doing, as `/healthz` tells it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cdi_platform::time::Instant;
 use serde::Serialize;
@@ -15,6 +15,12 @@ pub(crate) struct Health {
     pub(crate) reservations: AtomicUsize,
     /// Open circuits.
     pub(crate) circuits: AtomicUsize,
+    /// STUN requests answered.
+    pub(crate) stun_answered: AtomicU64,
+    /// STUN requests not answered because of a limit.
+    pub(crate) stun_limited: AtomicU64,
+    /// Datagrams at the STUN port that were no requests.
+    pub(crate) stun_ignored: AtomicU64,
 }
 
 /// A reading of them.
@@ -26,6 +32,9 @@ pub(crate) struct Reading {
     peers: usize,
     reservations: usize,
     circuits: usize,
+    stun_answered: u64,
+    stun_limited: u64,
+    stun_ignored: u64,
 }
 
 impl Health {
@@ -36,6 +45,9 @@ impl Health {
             peers: AtomicUsize::new(0),
             reservations: AtomicUsize::new(0),
             circuits: AtomicUsize::new(0),
+            stun_answered: AtomicU64::new(0),
+            stun_limited: AtomicU64::new(0),
+            stun_ignored: AtomicU64::new(0),
         }
     }
 
@@ -48,6 +60,9 @@ impl Health {
             peers: self.peers.load(Ordering::Relaxed),
             reservations: self.reservations.load(Ordering::Relaxed),
             circuits: self.circuits.load(Ordering::Relaxed),
+            stun_answered: self.stun_answered.load(Ordering::Relaxed),
+            stun_limited: self.stun_limited.load(Ordering::Relaxed),
+            stun_ignored: self.stun_ignored.load(Ordering::Relaxed),
         }
     }
 }

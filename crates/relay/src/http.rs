@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use cdi_net::Address;
+use cdi_types::ice::IceServer;
 use cdi_types::{Cid, Network, PeerId};
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::accept::Client;
 use crate::health::Health;
+use crate::ice::Services;
 use crate::ipfs::{self, Blocks};
 use crate::limits::{MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_WRITE_BUFFER_BYTES};
 use crate::websocket::Upgraded;
@@ -49,6 +51,8 @@ pub(crate) struct Site {
     pub(crate) health: Arc<Health>,
     /// Where WebSockets go.
     pub(crate) upgraded: mpsc::Sender<Upgraded>,
+    /// STUN services.
+    pub(crate) services: Services,
 }
 
 /// `/relay.json`: whom to dial and what is here.
@@ -58,6 +62,7 @@ struct Description {
     network: Network,
     addresses: Vec<String>,
     models: Vec<String>,
+    ice_servers: Vec<IceServer>,
     version: &'static str,
 }
 
@@ -123,11 +128,13 @@ async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
         [] => vec![at_host().unwrap_or_else(|| site.fallback.clone())],
         external => external.to_vec(),
     };
+    let host = addresses.first().and_then(Address::host).unwrap_or_default();
     for_anyone(Json(Description {
         peer_id: site.peer.to_string(),
         network: site.network,
         addresses: addresses.into_iter().filter_map(|a| a.with_peer(site.peer)).map(|a| a.to_string()).collect(),
         models: site.models.iter().map(Cid::to_string).collect(),
+        ice_servers: site.services.public(&host),
         version: env!("CARGO_PKG_VERSION"),
     }))
 }

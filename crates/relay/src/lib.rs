@@ -10,14 +10,17 @@ mod config;
 mod genesis;
 mod health;
 mod http;
+mod ice;
 mod identity;
 mod ipfs;
 pub mod limits;
 mod page;
 mod relay;
 mod stop;
+mod stun;
 mod swarm;
 mod websocket;
 
-pub use config::Config;
+pub use config::{Config, StunListen};
+pub use ice::Turn;
 pub use relay::{Relay, RelayError, RelayHandle};

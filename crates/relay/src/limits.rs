@@ -75,6 +75,19 @@ pub const CIRCUIT_IP_BURST: NonZeroU32 = NonZeroU32::new(2048).expect("not zero"
 /// See [`CIRCUIT_IP_BURST`].
 pub const CIRCUIT_IP_INTERVAL: Duration = Duration::from_millis(200);
 
+/// STUN requests of one source that are answered at once; browsers send a few for each new connection.
+pub const STUN_SOURCE_BURST: u32 = 64;
+/// And then so many a second.
+pub const STUN_SOURCE_PER_S: u32 = 16;
+/// STUN requests of all sources that are answered at once.
+pub const STUN_BURST: u32 = 4096;
+/// And then so many a second: about 2 Mbit/s of answers.
+pub const STUN_PER_S: u32 = 4096;
+/// Clients that are told of STUN and TURN services at the same time.
+pub const ICE_ANSWERS_AT_ONCE: usize = 64;
+/// Time for one of them to take the answer.
+pub const ICE_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// DHT records and provided keys that the relay keeps.
 pub const MAX_KAD_KEYS: usize = 4096;
 /// Largest value of a DHT record.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
-use cdi_relay::{Config, Relay, RelayError, RelayHandle};
+use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, Turn};
 use cdi_types::Network;
 use clap::Parser;
 
@@ -32,6 +32,23 @@ struct Arguments {
     /// proxy that does TLS. May be repeated. Without it: the address that the page was loaded from.
     #[arg(long, value_name = "MULTIADDR")]
     external: Vec<Address>,
+    /// Where browsers ask for their public address (STUN, over UDP). Default: the address and port number of
+    /// --listen. Behind a proxy name a public one, e.g. 0.0.0.0:3478; its port must be open at the host of --external.
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "no_stun")]
+    stun_listen: Option<SocketAddr>,
+    /// No STUN service.
+    #[arg(long)]
+    no_stun: bool,
+    /// Another STUN server that browsers are told of, e.g. stun:stun.example.org:3478. May be repeated.
+    #[arg(long, value_name = "URL")]
+    stun_url: Vec<String>,
+    /// A TURN server for browsers that find no direct way, e.g. turn:turn.example.org:3478. May be repeated.
+    #[arg(long, value_name = "URL", requires = "turn_secret_file")]
+    turn_url: Vec<String>,
+    /// File with the secret that this relay and the TURN server share (static-auth-secret of coturn): browsers get
+    /// credentials that end after two hours.
+    #[arg(long, value_name = "FILE", requires = "turn_url")]
+    turn_secret_file: Option<PathBuf>,
     /// Where the identity is kept. Default: the user's data directory, on Linux ~/.local/share/cdi-relay.
     #[arg(long, value_name = "DIRECTORY")]
     data: Option<PathBuf>,
@@ -46,12 +63,30 @@ impl Arguments {
             Some(data) => data,
             None => dirs::data_dir().context("there is no home directory; name one with --data")?.join("cdi-relay"),
         };
+        let turn = match &self.turn_secret_file {
+            Some(file) => {
+                let secret = std::fs::read_to_string(file)
+                    .with_context(|| format!("the secret of the TURN server, {}", file.display()))?;
+                let secret = secret.trim().to_owned();
+                anyhow::ensure!(!secret.is_empty(), "{} holds no secret", file.display());
+                Some(Turn { urls: self.turn_url, secret })
+            }
+            None => None,
+        };
+        let stun = match self.stun_listen {
+            _ if self.no_stun => StunListen::Nowhere,
+            Some(address) => StunListen::At(address),
+            None => StunListen::BesideHttp,
+        };
         Ok(Config {
             listen: self.listen,
             p2p_listen: self.p2p_listen,
             external: self.external,
             data: Some(data),
             network: self.network,
+            stun,
+            stun_urls: self.stun_url,
+            turn,
         })
     }
 }
@@ -71,7 +106,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let takes_default_port = arguments.p2p_listen.is_none() && !arguments.no_p2p_listen;
     let config = arguments.into_config()?;
     // A relay asks nobody in the DHT, which Kademlia warns of; and the swarm repeats what we say ourselves.
-    cdi_platform::log::init("info,libp2p_swarm=warn,libp2p_kad=error");
+    cdi_platform::log::init("info,libp2p_swarm=warn,libp2p_kad=error,stun_types=error");
     // Watched from now on: a service manager may ask before the relay has started.
     let interrupted = interruption()?;
     let relay = if takes_default_port { start_at_default_port(config).await } else { Relay::start(config).await }?;

@@ -7,21 +7,23 @@ use std::sync::Arc;
 use cdi_model::import::ImportError;
 use cdi_net::{Address, NetError};
 use cdi_types::PeerId;
+use cdi_types::ice::is_ice_url;
 use futures::StreamExt as _;
 use libp2p::Swarm;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, StunListen};
 use crate::health::Health;
 use crate::http::Site;
+use crate::ice::Services;
 use crate::identity::IdentityError;
 use crate::stop::Stopper;
 use crate::swarm::Behaviour;
 use crate::websocket::Upgrades;
-use crate::{accept, address, genesis, http, identity, stop, swarm};
+use crate::{accept, address, genesis, http, ice, identity, stop, stun, swarm};
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +44,17 @@ pub enum RelayError {
         /// What the transport said.
         reason: String,
     },
+    /// The UDP port for STUN is taken, or may not be used.
+    #[error("cannot answer STUN on {address}: {reason}. Take another port with --stun-listen, or none with --no-stun")]
+    StunListen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A URL is not one of a STUN or TURN server.
+    #[error("{0:?} is no STUN or TURN URL, e.g. stun:stun.example.org:3478")]
+    IceUrl(String),
     /// There is no identity.
     #[error("no identity: {0}")]
     Identity(#[from] IdentityError),
@@ -66,8 +79,9 @@ pub struct RelayHandle {
     http_addr: SocketAddr,
     peer_id: PeerId,
     p2p_addresses: Vec<Address>,
+    stun_addr: Option<SocketAddr>,
     stop: Stopper,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Relay {
@@ -80,6 +94,9 @@ impl Relay {
         let listen = |reason| RelayError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
         let http_addr = listener.local_addr().map_err(listen)?;
+        let stun_socket = bind_stun(config.stun, http_addr).await?;
+        let stun_addr = stun_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        let services = services(&config, stun_addr)?;
         let keypair = identity::load(config.data.as_deref()).await?;
         let peer_id = keypair.public().peer_id();
 
@@ -100,6 +117,7 @@ impl Relay {
 
         let announced = if config.external.is_empty() { vec![own.clone()] } else { config.external.clone() };
         let health = Arc::new(Health::new());
+        let asked = swarm.behaviour_mut().accept_ice(config.network)?;
         let worker = swarm::Worker::new(swarm, &announced, health.clone());
         let site = Site {
             peer: peer_id,
@@ -107,18 +125,50 @@ impl Relay {
             external: config.external,
             fallback: own,
             models: vec![model],
-            health,
+            health: health.clone(),
             upgraded,
+            services: services.clone(),
         };
         let router = http::router(site, Arc::new(blocks));
         let (stop, stopped) = stop::channel();
-        let tasks = [
+        let mut tasks = vec![
             tokio::spawn(accept::serve(listener, router, stopped.clone())),
-            tokio::spawn(Box::pin(worker.run(stopped))),
+            tokio::spawn(Box::pin(worker.run(stopped.clone()))),
+            tokio::spawn(ice::serve(services, asked)),
         ];
+        tasks.extend(stun_socket.map(|socket| tokio::spawn(stun::serve(socket, health, stopped))));
         tracing::info!(%http_addr, peer = %peer_id, %model, network = %config.network, "relay started");
-        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stop, tasks })
+        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stun_addr, stop, tasks })
     }
+}
+
+/// The socket for STUN. The number of the HTTP port is a convenience, so that another one will do.
+async fn bind_stun(listen: StunListen, http: SocketAddr) -> Result<Option<UdpSocket>, RelayError> {
+    let bound = match listen {
+        StunListen::Nowhere => return Ok(None),
+        StunListen::At(address) => UdpSocket::bind(address).await.map_err(|reason| (address, reason)),
+        StunListen::BesideHttp => match UdpSocket::bind(http).await {
+            Ok(socket) => Ok(socket),
+            Err(error) => {
+                tracing::warn!(port = http.port(), %error, "STUN takes another port");
+                let free = SocketAddr::new(http.ip(), 0);
+                UdpSocket::bind(free).await.map_err(|reason| (free, reason))
+            }
+        },
+    };
+    bound.map(Some).map_err(|(address, reason)| RelayError::StunListen { address, reason })
+}
+
+/// What clients are told of.
+fn services(config: &Config, stun: Option<SocketAddr>) -> Result<Services, RelayError> {
+    let urls = config.stun_urls.iter().chain(config.turn.iter().flat_map(|turn| &turn.urls));
+    for url in urls {
+        if !is_ice_url(url) {
+            return Err(RelayError::IceUrl(url.clone()));
+        }
+    }
+    let stun_port = stun.map(|address| address.port());
+    Ok(Services { stun_port, stun_urls: config.stun_urls.clone(), turn: config.turn.clone() })
 }
 
 /// Fails when the port is taken. libp2p would not: it shares its ports (`SO_REUSEPORT`), and two relays on one
@@ -178,6 +228,12 @@ impl RelayHandle {
     pub fn web_socket_address(&self) -> Address {
         let address = address::web_socket_address(address::loopback_if_unspecified(self.http_addr));
         Address::from(address).with_peer(self.peer_id).expect("the address names no peer")
+    }
+
+    /// Where STUN is answered.
+    #[must_use]
+    pub const fn stun_addr(&self) -> Option<SocketAddr> {
+        self.stun_addr
     }
 
     /// Where native nodes connect over TCP.

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cdi_net::{Address, NetError, gossip};
+use cdi_net::{Address, NetError, NetStream, gossip};
 use cdi_types::{Keypair, Network, PeerId};
 use futures::StreamExt as _;
+use futures::channel::mpsc;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -29,6 +30,19 @@ pub(crate) struct Behaviour {
     ping: ping::Behaviour,
     gossip: gossipsub::Behaviour,
     kad: kad::Behaviour<MemoryStore>,
+    streams: cdi_net::streams::Behaviour,
+}
+
+impl Behaviour {
+    /// Takes the streams of clients that ask for STUN and TURN services.
+    ///
+    /// # Errors
+    /// [`NetError::ProtocolTaken`] the second time.
+    pub(crate) fn accept_ice(&mut self, network: Network) -> Result<mpsc::Receiver<(PeerId, NetStream)>, NetError> {
+        let name = cdi_net::ice_protocol(network);
+        let protocol = StreamProtocol::try_from_owned(name.clone()).map_err(|e| NetError::Start(e.to_string()))?;
+        self.streams.accept(protocol).ok_or(NetError::ProtocolTaken(name))
+    }
 }
 
 /// The swarm of a relay.
@@ -51,6 +65,7 @@ pub(crate) fn build(keypair: &Keypair, network: Network, upgrades: Upgrades) -> 
         ping: ping::Behaviour::new(ping),
         gossip: gossip::behaviour(&key, network)?,
         kad: kad_server(peer, network)?,
+        streams: cdi_net::streams::Behaviour::default(),
     };
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::IDLE_TIMEOUT);
     Ok(Swarm::new(transport(&key, upgrades)?, behaviour, peer, config))

@@ -14,8 +14,9 @@ use crate::route::{Leg, Route};
 
 /// Silence during an answer after which every stage is asked how far it is, in milliseconds.
 pub const QUERY_AFTER_MS: u64 = 1_500;
-/// A stage that does not answer within this time is lost.
-pub const ANSWER_WITHIN_MS: u64 = 1_500;
+/// A stage that does not answer within this time is lost, although its link is alive. A dead link is reported by the
+/// network within a second ([`Client::lost`]); a stage that merely is slow shall not be given up.
+pub const ANSWER_WITHIN_MS: u64 = 10_000;
 /// A stage that makes no progress for this time is replaced although it answers (NET-10).
 pub const STAGE_DEADLINE_MS: u64 = 30_000;
 /// A stage that says nothing for this time while it opens is lost.

@@ -11,6 +11,14 @@ use cdi_types::session::{Control, Frame, Hello, Open, Refusal, Transcript, Welco
 /// Most rows that are computed, and sent, at once: a long prompt flows through the stages in pieces.
 pub const CHUNK_ROWS: u32 = 64;
 
+/// Rows that may be on their way to a successor: sent, but not computed there yet. A slow successor thus holds two
+/// pieces of a long prompt at most, whatever its predecessor has ready.
+pub const WINDOW_ROWS: u32 = 2 * CHUNK_ROWS;
+/// Rows that a successor computes before it gives new credit: a token costs no message back.
+const CREDIT_ROWS: u32 = WINDOW_ROWS / 4;
+/// Largest frame of several rows, so that the rows of another session wait for little.
+const BULK_FRAME_BYTES: usize = 64 * 1024;
+
 /// What a stage computes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
@@ -57,6 +65,8 @@ pub enum Action {
     },
     /// Send on the activation stream.
     SendNext(Frame),
+    /// Tell the predecessor, on its activation stream, that rows before this position are computed.
+    Credit(u32),
     /// The session is over here; free everything.
     End,
 }
@@ -70,10 +80,20 @@ enum Next {
     Idle,
     /// Waiting for the successor's welcome to a stream of this attempt.
     Connecting { attempt: u32 },
-    /// Connected; rows before `sent` are there. The stream keeps its attempt through route changes elsewhere.
-    Ready { attempt: u32, sent: u32, transcript: Transcript },
+    /// Connected; rows before `sent` are there, those before `computed` no longer count against the window. The stream
+    /// keeps its attempt through route changes elsewhere.
+    Ready { attempt: u32, sent: u32, computed: u32, transcript: Transcript },
     /// Lost; the client was told and decides.
     Lost,
+}
+
+/// The predecessor's stream.
+#[derive(Debug)]
+struct Inbound {
+    attempt: u32,
+    transcript: Transcript,
+    /// The predecessor knows that rows before this position are computed.
+    credited: u32,
 }
 
 /// A stage of a session.
@@ -88,7 +108,7 @@ pub struct Stage {
     queue: VecDeque<(u32, WorkInput)>,
     /// Rows of the piece being computed.
     computing: Option<u32>,
-    inbound: Option<(u32, Transcript)>,
+    inbound: Option<Inbound>,
     /// Every row sent so far, from position 0.
     log: Vec<u8>,
     next: Next,
@@ -191,17 +211,18 @@ impl Stage {
 
     /// The predecessor opened an activation stream.
     pub fn hello(&mut self, hello: &Hello) -> Welcome {
-        let stale = self.inbound.as_ref().is_some_and(|(attempt, _)| hello.attempt < *attempt);
+        let stale = self.inbound.as_ref().is_some_and(|inbound| hello.attempt < inbound.attempt);
         if stale || self.open.layers.first() == 0 {
             return Welcome::Refused;
         }
-        self.inbound = Some((hello.attempt, Transcript::default()));
+        let (attempt, credited) = (hello.attempt, self.accepted);
+        self.inbound = Some(Inbound { attempt, transcript: Transcript::default(), credited });
         Welcome::Have(self.accepted)
     }
 
     /// Rows from the predecessor, on the stream of the latest [`Stage::hello`].
     pub fn frame(&mut self, frame: &Frame) -> Vec<Action> {
-        let Some((attempt, transcript)) = &mut self.inbound else {
+        let Some(Inbound { attempt, transcript, credited }) = &mut self.inbound else {
             return fail("activations before their stream was opened", false);
         };
         if frame.session != self.open.session || frame.attempt > *attempt {
@@ -218,6 +239,9 @@ impl Stage {
         }
         if frame.end() > self.open.max_positions {
             return fail("more positions than were reserved", false);
+        }
+        if frame.end() > credited.saturating_add(WINDOW_ROWS) {
+            return fail("more activations than there was credit for", false);
         }
         // A position already held is ignored, never applied twice.
         let known = self.accepted - frame.position;
@@ -256,7 +280,26 @@ impl Stage {
             }
         }
         self.feed_next(&mut actions);
+        if let Some(inbound) = &mut self.inbound
+            && self.held >= inbound.credited.saturating_add(CREDIT_ROWS)
+        {
+            inbound.credited = self.held;
+            actions.push(Action::Credit(self.held));
+        }
         actions.extend(self.compute());
+        actions
+    }
+
+    /// The successor has computed the rows before `computed`: as many more may be sent.
+    pub fn next_credit(&mut self, have: u32) -> Vec<Action> {
+        let Next::Ready { sent, computed, .. } = &mut self.next else { return Vec::new() };
+        if have > *sent {
+            // It claims rows that nobody sent it.
+            return self.next_lost();
+        }
+        *computed = have.max(*computed);
+        let mut actions = Vec::new();
+        self.feed_next(&mut actions);
         actions
     }
 
@@ -265,7 +308,7 @@ impl Stage {
         let Next::Connecting { attempt } = self.next else { return Vec::new() };
         match welcome {
             Welcome::Have(have) => {
-                self.next = Next::Ready { attempt, sent: *have, transcript: Transcript::default() };
+                self.next = Next::Ready { attempt, sent: *have, computed: *have, transcript: Transcript::default() };
                 let mut actions = Vec::new();
                 self.feed_next(&mut actions);
                 actions
@@ -299,7 +342,16 @@ impl Stage {
         if self.computing.is_some() {
             return Vec::new();
         }
-        let Some((rows, input)) = self.queue.pop_front() else { return Vec::new() };
+        let Some((mut rows, mut input)) = self.queue.pop_front() else { return Vec::new() };
+        // Frames are small, pieces are not: rows that wait are computed together.
+        while let Some((more, _)) = self.queue.front().filter(|(more, _)| rows + more <= CHUNK_ROWS) {
+            rows += more;
+            match (&mut input, self.queue.pop_front()) {
+                (WorkInput::Rows(rows), Some((_, WorkInput::Rows(more)))) => rows.extend(more),
+                (WorkInput::Tokens(ids), Some((_, WorkInput::Tokens(more)))) => ids.extend(more),
+                _ => return fail("rows and token ids in one stage", false),
+            }
+        }
         self.computing = Some(rows);
         // The row of the last known token is the first that has something to choose.
         let first_unknown = self.open.prompt_len.max(self.open.client_have);
@@ -315,9 +367,12 @@ impl Stage {
             let peer = self.open.next.clone().unwrap_or_default();
             actions.push(Action::ConnectNext { peer, hello });
         }
-        let Next::Ready { attempt, sent, transcript } = &mut self.next else { return };
-        while *sent < self.held {
-            let rows = CHUNK_ROWS.min(self.held - *sent);
+        let Next::Ready { attempt, sent, computed, transcript } = &mut self.next else { return };
+        let most =
+            u32::try_from(BULK_FRAME_BYTES / self.hidden_bytes.max(1)).unwrap_or(CHUNK_ROWS).clamp(1, CHUNK_ROWS);
+        let credit = computed.saturating_add(WINDOW_ROWS);
+        while *sent < self.held.min(credit) {
+            let rows = most.min(self.held.min(credit) - *sent);
             let bytes = *sent as usize * self.hidden_bytes..(*sent + rows) as usize * self.hidden_bytes;
             let payload = self.log[bytes].to_vec();
             transcript.push(*sent, rows, &payload);
@@ -433,6 +488,77 @@ mod tests {
         ] {
             assert!(Stage::new(bad, ROW, 8).is_err());
         }
+    }
+
+    /// The first stage of a session of 400 positions, with all of a prompt computed and a successor that has none.
+    fn eager(hidden_bytes: usize) -> (Stage, Vec<Action>) {
+        let long = Open { max_positions: 400, prompt_len: 400, client_have: 400, ..open("0-1", true) };
+        let mut stage = Stage::new(long, hidden_bytes, 400).expect("in bounds");
+        let mut actions = stage.tokens(0, &[1; 400]);
+        while let [.., Action::Compute(work)] = &actions[..] {
+            let WorkInput::Tokens(ids) = &work.input else { panic!("token ids") };
+            let rows = vec![7; ids.len() * hidden_bytes];
+            actions = stage.computed(Output::Rows(rows));
+        }
+        assert_eq!(stage.held(), 400);
+        let actions = stage.next_welcome(&Welcome::Have(0));
+        (stage, actions)
+    }
+
+    fn rows_sent(actions: &[Action]) -> u32 {
+        let rows = |a: &Action| if let Action::SendNext(frame) = a { frame.rows } else { 0 };
+        actions.iter().map(rows).sum()
+    }
+
+    #[test]
+    fn a_successor_that_returns_no_credit_gets_one_window() {
+        let (mut stage, actions) = eager(ROW);
+        assert_eq!(rows_sent(&actions), WINDOW_ROWS);
+        assert_eq!(stage.next_credit(0), [], "no news");
+        assert_eq!(rows_sent(&stage.next_credit(100)), 100);
+        assert_eq!(stage.next_credit(50), [], "credit is never taken back");
+        assert_eq!(rows_sent(&stage.next_credit(WINDOW_ROWS + 100)), WINDOW_ROWS);
+        assert_eq!(rows_sent(&stage.next_credit(2 * WINDOW_ROWS + 100)), 400 - 2 * WINDOW_ROWS - 100);
+        let lie = stage.next_credit(401);
+        assert_eq!(lie, [Action::Reply(Control::NextLost { attempt: 0 })], "rows that were never sent");
+    }
+
+    #[test]
+    fn frames_of_wide_rows_stay_small() {
+        let (_, actions) = eager(BULK_FRAME_BYTES / 4);
+        let sizes: Vec<u32> =
+            actions.iter().filter_map(|a| if let Action::SendNext(f) = a { Some(f.rows) } else { None }).collect();
+        assert!(sizes.iter().all(|rows| *rows == 4), "{sizes:?}");
+        assert_eq!(rows_sent(&actions), WINDOW_ROWS);
+    }
+
+    #[test]
+    fn credit_is_given_for_computed_rows_and_enforced() {
+        let long = Open { max_positions: 400, prompt_len: 400, client_have: 400, ..open("2-3", true) };
+        let mut stage = Stage::new(long, ROW, 400).expect("in bounds");
+        stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 });
+        let rows = vec![1; WINDOW_ROWS as usize];
+        let mut actions = Vec::new();
+        for at in (0..WINDOW_ROWS as usize).step_by(16) {
+            let one = stage.frame(&frame(u32::try_from(at).expect("few"), &rows[at..at + 16], &rows[..at]));
+            actions.extend(one);
+        }
+        // The first frame was computed alone, the others together.
+        let Some(Action::Compute(work)) = actions.pop() else { panic!("work") };
+        assert_eq!(work.input, WorkInput::Rows(vec![1; 16 * ROW]));
+        let actions = stage.computed(Output::Rows(vec![0; 16 * ROW]));
+        let [.., Action::Compute(work)] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(work.input, WorkInput::Rows(vec![1; CHUNK_ROWS as usize * ROW]));
+        assert!(!actions.iter().any(|a| matches!(a, Action::Credit(_))), "not for every frame");
+        let beyond = frame(WINDOW_ROWS, &[1], &rows);
+        let actions = stage.computed(Output::Rows(vec![0; CHUNK_ROWS as usize * ROW]));
+        assert!(actions.contains(&Action::Credit(16 + CHUNK_ROWS)), "{actions:?}");
+        assert!(!failed(&stage.frame(&beyond)), "there is credit now");
+
+        let mut greedy = Stage::new(stage.open().clone(), ROW, 400).expect("in bounds");
+        greedy.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 });
+        assert!(!failed(&greedy.frame(&frame(0, &rows, &[]))));
+        assert!(failed(&greedy.frame(&beyond)), "more than the window");
     }
 
     #[test]

@@ -58,6 +58,8 @@ struct Running {
     /// The client's stream and the stream to the next stage.
     control: u64,
     next: Option<(PeerId, u32)>,
+    /// Who sends rows to it.
+    previous: Option<(PeerId, u32)>,
 }
 
 impl Running {
@@ -99,6 +101,7 @@ enum Packet {
     Hello { from: (PeerId, u32), to: (PeerId, u32), hello: Hello },
     Welcome { to: (PeerId, u32), welcome: Welcome },
     Frame { to: (PeerId, u32), frame: Frame },
+    Credit { to: (PeerId, u32), by: (PeerId, u32), have: u32 },
     Work { at: (PeerId, u32) },
     LostAtClient { conn: u64 },
     LostNext { at: (PeerId, u32) },
@@ -183,6 +186,11 @@ impl World {
                     let to = running.next.expect("connected");
                     self.push(format!("rows {at:?}"), Packet::Frame { to, frame });
                 }
+                Action::Credit(have) => {
+                    if let Some(to) = running.previous {
+                        self.push(format!("back {to:?}"), Packet::Credit { to, by: at, have });
+                    }
+                }
                 Action::End => {
                     self.stages.remove(&at);
                 }
@@ -202,7 +210,8 @@ impl World {
                         let cache = vec![Vec::new(); open.layers.count() as usize];
                         let stage = Stage::new(*open, HIDDEN_BYTES, 512).expect("in bounds");
                         let actions = vec![Action::Reply(stage.granted("k"))];
-                        let running = Running { stage, cache, pending: None, control: conn, next: None };
+                        let running =
+                            Running { stage, cache, pending: None, control: conn, next: None, previous: None };
                         self.stages.insert(at, running);
                         self.queues.remove(&format!("work {at:?}"));
                         actions
@@ -232,12 +241,20 @@ impl World {
                     }
                     return;
                 }
-                let welcome = self.stages.get_mut(&to).map_or(Welcome::Refused, |r| r.stage.hello(&hello));
+                let welcome = self.stages.get_mut(&to).map_or(Welcome::Refused, |r| {
+                    r.previous = Some(from);
+                    r.stage.hello(&hello)
+                });
                 self.push(format!("back {from:?}"), Packet::Welcome { to: from, welcome });
             }
             Packet::Welcome { to, welcome } => {
                 let Some(running) = self.stages.get_mut(&to) else { return };
                 let actions = running.stage.next_welcome(&welcome);
+                self.stage(to, actions);
+            }
+            Packet::Credit { to, by, have } => {
+                let Some(running) = self.stages.get_mut(&to).filter(|r| r.next == Some(by)) else { return };
+                let actions = running.stage.next_credit(have);
                 self.stage(to, actions);
             }
             Packet::Frame { to, frame } => {
@@ -369,6 +386,16 @@ fn a_prompt_longer_than_a_piece_flows_through() {
     let prompt: Vec<u32> = (0..200).map(|i| i * 7 % 97).collect();
     let hosts = [host(1, (0, 3), 0), host(2, (4, 7), 8)];
     assert_eq!(run(3, &hosts, &[(20, 1)], false, &prompt), (reference(&prompt), 1));
+}
+
+/// Longer than the window: it flows only as fast as the successors compute.
+#[test]
+fn a_prompt_longer_than_the_window_flows_through() {
+    let prompt: Vec<u32> = (0..450).map(|i| i * 7 % 97).collect();
+    let hosts = [host(1, (0, 2), 0), host(2, (3, 5), 0), host(3, (6, 7), 0)];
+    for seed in 1..20 {
+        assert_eq!(run(seed, &hosts, &[], false, &prompt), (reference(&prompt), 0));
+    }
 }
 
 #[test]

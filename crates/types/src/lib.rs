@@ -7,6 +7,7 @@ pub mod advert;
 pub mod block;
 pub mod cbor;
 pub mod envelope;
+pub mod ice;
 pub mod identity;
 pub mod layers;
 pub mod manifest;

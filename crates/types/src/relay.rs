@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ice::IceServer;
 use crate::network::Network;
 
 /// Largest such document that a node reads, in bytes.
@@ -20,4 +21,7 @@ pub struct RelayInfo {
     pub addresses: Vec<String>,
     /// CIDs of the manifests of the models whose blocks it serves, the default first.
     pub models: Vec<String>,
+    /// STUN services for pages that are no nodes. Nodes ask on `/cdi/<network>/1/ice`, which gives TURN too.
+    #[serde(default)]
+    pub ice_servers: Vec<IceServer>,
 }

@@ -146,6 +146,9 @@ fn peers(state: &str) -> Vec<PeerView> {
         tier: Tier::Cpu,
         hidden: false,
         rtt_ms: None,
+        received_bytes: 0,
+        sent_bytes: 0,
+        limit_bytes: None,
     };
     let other = |n: u8, link, range: Option<&str>, tier, hidden, rtt_ms| PeerView {
         peer: peer(n),
@@ -155,6 +158,9 @@ fn peers(state: &str) -> Vec<PeerView> {
         tier,
         hidden,
         rtt_ms,
+        received_bytes: if link.is_some() { 1_250_000 } else { 0 },
+        sent_bytes: if link.is_some() { 48_000 } else { 0 },
+        limit_bytes: (link == Some(Link::Relayed)).then_some(1 << 30),
     };
     let mut all = vec![own];
     match state {

@@ -30,7 +30,7 @@ pub fn PeerList(props: &PeerListProps) -> Html {
                 <table>
                     <thead>
                         <tr><th scope="col">{ "Node" }</th><th scope="col">{ "Layers" }</th><th scope="col">{ "Link" }</th>
-                            <th scope="col">{ "RTT" }</th></tr>
+                            <th scope="col">{ "RTT" }</th><th scope="col">{ "Data" }</th></tr>
                     </thead>
                     <tbody>{ for own.into_iter().chain(others).take(MAX_ROWS).map(row) }</tbody>
                 </table>
@@ -59,6 +59,9 @@ fn row(peer: &PeerView) -> Html {
         None => "none",
     };
     let relayed = peer.link == Some(Link::Relayed);
+    let limit = peer.limit_bytes.map(|limit| format!("The relay ends this link after {}.", format::bytes(limit)));
+    let data = peer.received_bytes.saturating_add(peer.sent_bytes);
+    let split = format!("{} received, {} sent", format::bytes(peer.received_bytes), format::bytes(peer.sent_bytes));
     html! {
         <tr key={id.clone()} class={classes!(peer.this.then_some("peer-own"))} data-peer={id.clone()} title={id}>
             <th scope="row">
@@ -66,8 +69,13 @@ fn row(peer: &PeerView) -> Html {
                 <span class="peer-note">{ tier }if peer.hidden { { ", in background" } }</span>
             </th>
             <td>{ peer.layers.map_or_else(|| "—".to_owned(), |l| l.to_string()) }</td>
-            <td class={classes!(relayed.then_some("relayed"))}>{ link }</td>
+            <td class={classes!(relayed.then_some("relayed"))} title={limit.clone()}>
+                { link }if limit.is_some() { <span class="peer-note">{ "limited" }</span> }
+            </td>
             <td>{ peer.rtt_ms.map_or_else(|| "—".to_owned(), |ms| format::milliseconds(f64::from(ms))) }</td>
+            <td title={split} data-received={peer.received_bytes.to_string()} data-sent={peer.sent_bytes.to_string()}>
+                { if data == 0 { "—".to_owned() } else { format::bytes(data) } }
+            </td>
         </tr>
     }
 }

@@ -18,6 +18,9 @@ pub fn peer(seed: u8, layers: Option<&str>) -> PeerView {
         tier: Tier::Cpu,
         hidden: false,
         rtt_ms: None,
+        received_bytes: 0,
+        sent_bytes: 0,
+        limit_bytes: None,
     }
 }
 

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use cdi_platform::testing::async_test;
-use cdi_platform::time::{Instant, Ticker, TimedOut, sleep, timeout, unix_ms};
+use cdi_platform::time::{Instant, Ticker, TimedOut, sleep, steady, timeout, unix_ms};
 use cdi_platform::{random, storage, tab, task, visibility};
+use futures::StreamExt as _;
 use futures::channel::oneshot;
 use futures::future::pending;
 
@@ -29,6 +30,16 @@ async fn a_dedicated_task_runs() {
         sender.send(()).expect("somebody waits");
     });
     assert_eq!(receiver.await, Ok(()));
+}
+
+#[async_test]
+async fn steady_ticks_keep_coming_and_do_not_pile_up() {
+    let started = Instant::now();
+    let mut ticks = steady(Duration::from_millis(20));
+    for _ in 0..5 {
+        timeout(Duration::from_secs(10), ticks.next()).await.expect("a tick").expect("they go on");
+    }
+    assert!(started.elapsed() >= Duration::from_millis(60), "{:?}", started.elapsed());
 }
 
 #[async_test]

@@ -37,6 +37,7 @@ pub fn node(seed: u8, relays: &[Address], listens: bool) -> Node {
         keypair: Keypair::from_seed(&[seed; 32]),
         network: Network::Testnet,
         relays: relays.to_vec(),
+        ice_servers: Vec::new(),
         listen: listen.into_iter().collect(),
         agent: format!("test/{seed}"),
     })

@@ -22,7 +22,7 @@ use libp2p_swarm::{
 use super::handler::Handler;
 use super::teardown::OpenConnections;
 use super::transport::{Incoming, ToTransport};
-use super::{Error, RelayedAfterDirect, Shared, StreamRequest};
+use super::{Error, IceServer, RelayedAfterDirect, Shared, StreamRequest};
 use crate::address::{LinkKind, advertised_address, link_kind};
 
 /// libp2p behaviour that belongs to [`Transport`](super::Transport). It emits no events.
@@ -63,6 +63,12 @@ impl Behaviour {
     #[must_use]
     pub fn connections(&self) -> OpenConnections {
         self.shared.connections.clone()
+    }
+
+    /// Connections that are made from now on use these STUN and TURN servers. A malformed URL would make all of
+    /// them fail: check before.
+    pub fn set_ice_servers(&self, servers: Vec<IceServer>) {
+        *self.shared.ice_servers() = servers;
     }
 
     fn on_request(&mut self, request: StreamRequest) {

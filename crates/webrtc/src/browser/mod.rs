@@ -21,6 +21,7 @@ mod peer_connection;
 mod teardown;
 mod transport;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libp2p_identity::PeerId;
@@ -64,8 +65,9 @@ pub enum RelayedAfterDirect {
 /// Settings of [`new`].
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Servers that tell a tab its public address or relay for it. Without any, peers are found on
-    /// the same machine or network only (by mDNS candidates), or where one side has a public address.
+    /// Servers that tell a tab its public address or relay for it, to begin with; see
+    /// [`Behaviour::set_ice_servers`]. Without any, peers are found on the same machine or network only
+    /// (by mDNS candidates), or where one side has a public address.
     pub ice_servers: Vec<IceServer>,
     /// How long a handshake may take.
     pub handshake_timeout: Duration,
@@ -143,14 +145,28 @@ type Reply = futures::channel::oneshot::Sender<Result<Stream, Error>>;
 struct Shared {
     local_peer: PeerId,
     config: Config,
+    /// What new connections use; it changes with the relays.
+    ice_servers: Arc<Mutex<Vec<IceServer>>>,
     admission: Admission,
     connections: OpenConnections,
+}
+
+impl Shared {
+    fn ice_servers(&self) -> MutexGuard<'_, Vec<IceServer>> {
+        // Whole between any two statements.
+        self.ice_servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Makes the transport and the behaviour of `local_peer`; one swarm must get both.
 #[must_use]
 pub fn new(local_peer: PeerId, config: Config) -> (Transport, Behaviour) {
-    let shared =
-        Shared { local_peer, config, admission: Admission::default(), connections: OpenConnections::default() };
+    let shared = Shared {
+        local_peer,
+        ice_servers: Arc::new(Mutex::new(config.ice_servers.clone())),
+        config,
+        admission: Admission::default(),
+        connections: OpenConnections::default(),
+    };
     transport::pair(shared)
 }

@@ -31,7 +31,7 @@ type Signals = Option<Framed<Stream, SignalCodec>>;
 
 /// Makes a direct connection with the peer at the other end of `stream`.
 pub(super) async fn negotiate(stream: Stream, role: Role, shared: &Shared) -> Result<Connection, Error> {
-    let pc = PeerConnection::new(&shared.config.ice_servers, &shared.connections)?;
+    let pc = PeerConnection::new(&shared.ice_servers(), &shared.connections)?;
     let mut signals: Signals = Some(Framed::new(stream, SignalCodec));
     let mut machine = Signalling::new(role);
     let mut init_channel = None;
