@@ -37,6 +37,7 @@ fn widen_from(dtype: DType, bytes: &[u8], start: usize, out: &mut [f32]) {
                 }
             }
         }
+        DType::Q4_0 | DType::Q4K | DType::Q6K => cdi_model::quant::widen(dtype, bytes, start, out),
     }
 }
 

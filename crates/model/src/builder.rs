@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use cdi_types::LayerRange;
 use cdi_types::manifest::{DType, Llama};
-use half::{bf16, f16};
 
 use crate::compute::{Compute, MatrixSpec, WeightFormat};
 use crate::llama::{Head, Layer, LlamaStage, StageError};
+use crate::quant::dequantised;
 use crate::tensors::{EMBEDDING, FINAL_NORM, HEAD, Shape, Table, TensorRef, TensorSpec, is_first, is_last, needed};
 
 /// A stage whose weights are arriving.
@@ -163,11 +163,5 @@ fn whole_rows(dtype: DType, cols: u32, bytes: &[u8]) -> Option<u32> {
 /// Stored elements as 32-bit floats; `None` for a type that vectors are not stored in.
 #[must_use]
 pub fn floats(dtype: DType, bytes: &[u8]) -> Option<Vec<f32>> {
-    let halves = || bytes.as_chunks::<2>().0.iter().copied();
-    match dtype {
-        DType::F32 => Some(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()),
-        DType::F16 => Some(halves().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
-        DType::BF16 => Some(halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
-        DType::Q8_0 => None,
-    }
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16).then(|| dequantised(dtype, bytes))
 }

@@ -1,27 +1,28 @@
-//! From a Hugging Face folder to a manifest and its blocks.
+//! From a Hugging Face folder or a GGUF file to a manifest and its blocks.
 //!
-//! The same folder, name and licence give the same model id everywhere. Weights are read block by block, so the
+//! The same files, name and licence give the same model id everywhere. Weights are read block by block, so the
 //! importer needs a few MiB whatever the size of the model.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sources;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use cdi_types::block::{MAX_BLOCK_BYTES, dag_cbor_cid, raw_cid};
 use cdi_types::cbor::{self, CborError};
-use cdi_types::manifest::{Architecture, DType, File, MANIFEST_VERSION, Manifest, ManifestError, Tensor, TensorTable};
+use cdi_types::manifest::{Architecture, File, MANIFEST_VERSION, Manifest, ManifestError, Tensor, TensorTable};
 use cdi_types::{Cid, LayerRange};
-use half::{bf16, f16};
 
 use crate::chat::{ChatError, ChatTemplate, with_special_tokens};
 use crate::config::{ConfigError, ModelConfig, TokenizerConfig};
+use crate::gguf::{Gguf, GgufError, Vocabulary, model_config, vocabulary};
 use crate::links::link;
-use crate::range_read::RangeRead;
-use crate::safetensors::{Safetensors, SafetensorsError, TensorInfo};
-use crate::tensors::{HEAD, Table, TensorSpec, WrongShape, needed};
+use crate::quant::all_finite;
+use crate::range_read::{RangeError, RangeRead};
+use crate::safetensors::SafetensorsError;
+use crate::tensors::{Table, TensorSpec, WrongShape, needed};
 use crate::tokenizer::{Tokenizer, TokenizerError};
-
-/// Buffers that old checkpoints store and nobody reads: the rotary frequencies follow from `rope_theta`.
-const IGNORED_SUFFIX: &str = ".rotary_emb.inv_freq";
+use sources::Source;
 
 /// The files of a model.
 pub struct Folder<'a> {
@@ -46,7 +47,7 @@ pub struct Label {
     pub license: String,
 }
 
-/// Why a folder was not imported.
+/// Why a model was not imported.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ImportError {
     /// A configuration file was refused.
@@ -61,6 +62,12 @@ pub enum ImportError {
     /// A weight file was refused.
     #[error(transparent)]
     Weights(#[from] SafetensorsError),
+    /// A GGUF file was refused.
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    /// Weights could not be read.
+    #[error(transparent)]
+    Read(#[from] RangeError),
     /// The files lack tensors.
     #[error("missing tensors: {}", .0.join(", "))]
     Missing(Vec<String>),
@@ -109,46 +116,99 @@ pub fn import<E: fmt::Display>(
     label: Label,
     mut sink: impl FnMut(Cid, &[u8]) -> Result<(), E>,
 ) -> Result<Imported, ImportError> {
-    let config = ModelConfig::from_json(folder.config)?;
-    let end_of_text = config.end_of_text(folder.generation_config)?;
-    let llama = config.llama;
-    Tokenizer::from_json(folder.tokenizer)?;
-    let chat_template = chat_template(folder.tokenizer_config)?;
-    let whole = LayerRange::whole(llama.num_hidden_layers)
-        .ok_or_else(|| ManifestError::Invalid("a model without layers".to_owned()))?;
-    let specs = needed(&llama, whole);
-    let sources = Sources::open(&folder.weights, &specs)?;
-
-    let mut sink = |cid: Cid, bytes: &[u8]| sink(cid, bytes).map_err(|e| ImportError::Sink(e.to_string()));
-    let tokenizer = store_file(folder.tokenizer, &mut sink)?;
-    let mut tables: BTreeMap<Table, TensorTable> = BTreeMap::new();
-    let mut weight_bytes = 0;
-    for (spec, source) in specs.iter().zip(&sources.0) {
-        weight_bytes += source.info.bytes;
-        tables.entry(spec.tensor.table).or_default().tensors.push(store_tensor(spec, source, &mut sink)?);
-    }
-    let mut roots = Vec::with_capacity(tables.len());
-    for mut table in tables.into_values() {
-        table.tensors.sort_by(|a, b| a.name.cmp(&b.name));
-        roots.push(store_node(&table, &mut sink)?);
-    }
-    // Shared tensors sort before those of the layers, and every model has some.
-    let layers = roots.split_off(1);
-    let manifest = Manifest {
-        version: MANIFEST_VERSION,
-        name: label.name,
-        license: label.license,
-        architecture: Architecture::Llama(llama),
-        tokenizer,
-        chat_template,
-        end_of_text,
-        shared: roots[0],
-        layers,
-        weight_bytes,
+    let mut config = ModelConfig::from_json(folder.config)?;
+    config.end_of_text = config.end_of_text(folder.generation_config)?;
+    let specs = specs(&config)?;
+    let parts = Parts {
+        sources: sources::in_safetensors(&folder.weights, &specs)?,
+        specs,
+        config,
+        tokenizer: folder.tokenizer,
+        chat_template: chat_template(folder.tokenizer_config)?,
     };
-    manifest.validate()?;
-    let id = store_node(&manifest, &mut sink)?;
-    Ok(Imported { id, manifest })
+    parts.store(label, |cid, bytes| sink(cid, bytes).map_err(|e| ImportError::Sink(e.to_string())))
+}
+
+/// Imports a GGUF file of a Llama network, with its tokenizer and chat template; see [`import`]. Quantised weights keep
+/// their bits.
+///
+/// # Errors
+/// Any [`ImportError`]. Everything but the weights' values is checked before the first block is made.
+pub fn import_gguf<E: fmt::Display>(
+    file: &dyn RangeRead,
+    label: Label,
+    mut sink: impl FnMut(Cid, &[u8]) -> Result<(), E>,
+) -> Result<Imported, ImportError> {
+    let gguf = Gguf::open(file)?;
+    let config = model_config(&gguf)?;
+    let specs = specs(&config)?;
+    let Vocabulary { tokenizer, chat_template } = vocabulary(&gguf, file, config.llama.vocab_size)?;
+    if let Some(template) = &chat_template {
+        ChatTemplate::new(Some(template))?;
+    }
+    let parts = Parts {
+        sources: sources::in_gguf(file, &gguf, config.llama.head_dim, &specs)?,
+        specs,
+        config,
+        tokenizer: &tokenizer,
+        chat_template,
+    };
+    parts.store(label, |cid, bytes| sink(cid, bytes).map_err(|e| ImportError::Sink(e.to_string())))
+}
+
+fn specs(config: &ModelConfig) -> Result<Vec<TensorSpec>, ImportError> {
+    let whole = LayerRange::whole(config.llama.num_hidden_layers)
+        .ok_or_else(|| ManifestError::Invalid("a model without layers".to_owned()))?;
+    Ok(needed(&config.llama, whole))
+}
+
+/// What a manifest is made of, wherever it came from.
+struct Parts<'a> {
+    config: ModelConfig,
+    tokenizer: &'a [u8],
+    chat_template: Option<String>,
+    specs: Vec<TensorSpec>,
+    /// One for each of the specs.
+    sources: Vec<Source<'a>>,
+}
+
+impl Parts<'_> {
+    fn store(
+        self,
+        label: Label,
+        mut sink: impl FnMut(Cid, &[u8]) -> Result<(), ImportError>,
+    ) -> Result<Imported, ImportError> {
+        Tokenizer::from_json(self.tokenizer)?;
+        let tokenizer = store_file(self.tokenizer, &mut sink)?;
+        let mut tables: BTreeMap<Table, TensorTable> = BTreeMap::new();
+        let mut weight_bytes = 0;
+        for (spec, source) in self.specs.iter().zip(&self.sources) {
+            weight_bytes += source.info.bytes;
+            tables.entry(spec.tensor.table).or_default().tensors.push(store_tensor(spec, source, &mut sink)?);
+        }
+        let mut roots = Vec::with_capacity(tables.len());
+        for mut table in tables.into_values() {
+            table.tensors.sort_by(|a, b| a.name.cmp(&b.name));
+            roots.push(store_node(&table, &mut sink)?);
+        }
+        // Shared tensors sort before those of the layers, and every model has some.
+        let layers = roots.split_off(1);
+        let manifest = Manifest {
+            version: MANIFEST_VERSION,
+            name: label.name,
+            license: label.license,
+            architecture: Architecture::Llama(self.config.llama),
+            tokenizer,
+            chat_template: self.chat_template,
+            end_of_text: self.config.end_of_text,
+            shared: roots[0],
+            layers,
+            weight_bytes,
+        };
+        manifest.validate()?;
+        let id = store_node(&manifest, &mut sink)?;
+        Ok(Imported { id, manifest })
+    }
 }
 
 fn chat_template(tokenizer_config: Option<&[u8]>) -> Result<Option<String>, ImportError> {
@@ -158,47 +218,6 @@ fn chat_template(tokenizer_config: Option<&[u8]>) -> Result<Option<String>, Impo
     let template = with_special_tokens(&template, config.bos_token.as_deref(), config.eos_token.as_deref());
     ChatTemplate::new(Some(&template))?;
     Ok(Some(template))
-}
-
-/// Where the tensors of the model are, in the order of its specs.
-struct Sources<'a>(Vec<Source<'a>>);
-
-struct Source<'a> {
-    file: &'a dyn RangeRead,
-    info: TensorInfo,
-}
-
-impl<'a> Sources<'a> {
-    fn open(files: &[&'a dyn RangeRead], specs: &[TensorSpec]) -> Result<Self, ImportError> {
-        let mut found: BTreeMap<String, Source<'a>> = BTreeMap::new();
-        for file in files.iter().copied() {
-            for (name, info) in Safetensors::open(file)?.iter() {
-                if found.insert(name.to_owned(), Source { file, info: info.clone() }).is_some() {
-                    return Err(ImportError::Duplicate(name.to_owned()));
-                }
-            }
-        }
-        let names: Vec<String> = specs.iter().map(|spec| spec.tensor.to_string()).collect();
-        let expected: BTreeSet<&str> = names.iter().map(String::as_str).collect();
-        let missing: Vec<String> = names.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(ImportError::Missing(missing));
-        }
-        // Some checkpoints store a tied head beside the embedding that it repeats; nothing reads it.
-        let ignored = |name: &str| name.ends_with(IGNORED_SUFFIX) || name == HEAD;
-        let unexpected: Vec<String> =
-            found.keys().filter(|name| !expected.contains(name.as_str()) && !ignored(name)).cloned().collect();
-        if !unexpected.is_empty() {
-            return Err(ImportError::Unexpected(unexpected));
-        }
-        let mut sources = Vec::with_capacity(specs.len());
-        for (spec, name) in specs.iter().zip(&names) {
-            let source = found.remove(name).ok_or_else(|| ImportError::Missing(vec![name.clone()]))?;
-            spec.check(&source.info.shape)?;
-            sources.push(source);
-        }
-        Ok(Self(sources))
-    }
 }
 
 fn store_tensor(
@@ -211,6 +230,7 @@ fn store_tensor(
     let info = &source.info;
     let row_bytes = info.dtype.row_bytes(cols).ok_or_else(too_large)?;
     let fitting = u32::try_from(MAX_BLOCK_BYTES as u64 / row_bytes).unwrap_or(u32::MAX);
+    let row_len = usize::try_from(row_bytes).map_err(|_| too_large())?;
     if fitting == 0 {
         return Err(too_large());
     }
@@ -220,7 +240,7 @@ fn store_tensor(
     for first in (0..rows).step_by(rows_per_block as usize) {
         let bytes = row_bytes * u64::from(rows_per_block.min(rows - first));
         let block = usize::try_from(bytes).ok().and_then(|n| buffer.get_mut(..n)).ok_or_else(too_large)?;
-        info.read_at(source.file, u64::from(first) * row_bytes, block)?;
+        source.read_rows(first, row_len, block)?;
         if !all_finite(info.dtype, block) {
             return Err(ImportError::NotFinite(spec.tensor.to_string()));
         }
@@ -256,16 +276,4 @@ fn store_node<T: serde::Serialize>(
     let cid = dag_cbor_cid(&bytes);
     sink(cid, &bytes)?;
     Ok(cid)
-}
-
-/// Whether no stored float is NaN or infinite.
-fn all_finite(dtype: DType, bytes: &[u8]) -> bool {
-    let halves = || bytes.as_chunks::<2>().0.iter().copied();
-    match dtype {
-        DType::F32 => bytes.as_chunks::<4>().0.iter().all(|b| f32::from_le_bytes(*b).is_finite()),
-        DType::F16 => halves().all(|b| f16::from_le_bytes(b).is_finite()),
-        DType::BF16 => halves().all(|b| bf16::from_le_bytes(b).is_finite()),
-        // One scale, then 32 bytes that are always finite.
-        DType::Q8_0 => bytes.as_chunks::<34>().0.iter().all(|b| f16::from_le_bytes([b[0], b[1]]).is_finite()),
-    }
 }

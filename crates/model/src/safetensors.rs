@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
 use crate::range_read::{RangeError, RangeRead};
+use crate::tensor_info::TensorInfo;
 
 /// Largest header in bytes; one entry takes about 120, so this is room for some 60,000 tensors a file.
 pub const MAX_HEADER_BYTES: u64 = 8 << 20;
@@ -21,7 +22,7 @@ const LENGTH_BYTES: u64 = 8;
 /// Why a file was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SafetensorsError {
-    /// The storage failed, or a range outside of a tensor was asked for.
+    /// The storage failed.
     #[error(transparent)]
     Read(#[from] RangeError),
     /// The file is too short for its header.
@@ -54,19 +55,6 @@ pub enum SafetensorsError {
         /// What does not fit.
         reason: &'static str,
     },
-}
-
-/// Where one tensor lies and what it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TensorInfo {
-    /// Type of the elements.
-    pub dtype: DType,
-    /// Outermost dimension first.
-    pub shape: Vec<u32>,
-    /// First byte, from the start of the file.
-    pub offset: u64,
-    /// Number of bytes.
-    pub bytes: u64,
 }
 
 /// The checked header of a file: tensors lie inside of it, without overlap and without holes.
@@ -116,25 +104,6 @@ impl Safetensors {
     /// All tensors, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
         self.tensors.iter().map(|(name, info)| (name.as_str(), info))
-    }
-}
-
-impl TensorInfo {
-    /// Fills `buf` with the tensor's bytes from `offset` on.
-    ///
-    /// # Errors
-    /// [`RangeError::OutOfRange`] past the tensor's end, or whatever the file says.
-    pub fn read_at(
-        &self,
-        file: &(impl RangeRead + ?Sized),
-        offset: u64,
-        buf: &mut [u8],
-    ) -> Result<(), SafetensorsError> {
-        let len = buf.len() as u64;
-        if offset.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return Err(RangeError::OutOfRange { offset, len, size: self.bytes }.into());
-        }
-        Ok(file.read_at(self.offset + offset, buf)?)
     }
 }
 

@@ -127,6 +127,12 @@ pub enum DType {
     BF16,
     /// Blocks of 32 signed bytes with one f16 scale: 34 bytes (llama.cpp's `block_q8_0`).
     Q8_0,
+    /// Blocks of 32 elements of 4 bits with one f16 scale: 18 bytes (`block_q4_0`).
+    Q4_0,
+    /// Blocks of 256 elements of 4 bits, with a 6-bit scale and minimum for each 32: 144 bytes (`block_q4_K`).
+    Q4K,
+    /// Blocks of 256 elements of 6 bits, with an 8-bit scale for each 16: 210 bytes (`block_q6_K`).
+    Q6K,
 }
 
 /// A list of links, inline while short.
@@ -287,15 +293,25 @@ impl Tensor {
 }
 
 impl DType {
+    /// Elements and stored bytes of a quantisation block; of one element where nothing is quantised.
+    /// Source: <https://github.com/ggml-org/llama.cpp/blob/master/ggml/src/ggml-common.h>.
+    #[must_use]
+    pub const fn block(self) -> (u32, u32) {
+        match self {
+            Self::F32 => (1, 4),
+            Self::F16 | Self::BF16 => (1, 2),
+            Self::Q8_0 => (32, 34),
+            Self::Q4_0 => (32, 18),
+            Self::Q4K => (256, 144),
+            Self::Q6K => (256, 210),
+        }
+    }
+
     /// Stored bytes of a row of `cols` elements; `None` when the row is not whole quantisation blocks.
     #[must_use]
     pub fn row_bytes(self, cols: u32) -> Option<u64> {
-        let cols = u64::from(cols);
-        match self {
-            Self::F32 => Some(cols * 4),
-            Self::F16 | Self::BF16 => Some(cols * 2),
-            Self::Q8_0 => cols.is_multiple_of(32).then_some(cols / 32 * 34),
-        }
+        let (elements, bytes) = self.block();
+        cols.is_multiple_of(elements).then_some(u64::from(cols / elements) * u64::from(bytes))
     }
 }
 
@@ -378,6 +394,9 @@ mod tests {
         assert!(tensor(&[10, 4], DType::F32, 4, 2).validate().is_err());
         assert!(tensor(&[10, 4], DType::F32, 0, 0).validate().is_err());
         assert!(tensor(&[10, 33], DType::Q8_0, 10, 1).validate().is_err());
+        assert!(tensor(&[10, 32], DType::Q4_0, 10, 1).validate().is_ok());
+        assert!(tensor(&[10, 288], DType::Q4K, 10, 1).validate().is_err());
+        assert!(tensor(&[10, 512], DType::Q6K, 10, 1).validate().is_ok());
         assert!(tensor(&[u32::MAX, u32::MAX], DType::F32, u32::MAX, 1).validate().is_err());
         assert!(tensor(&[2, 2, 2], DType::F32, 2, 1).validate().is_err());
     }
