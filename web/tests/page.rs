@@ -84,10 +84,15 @@ impl Page {
         let select = self.get(testid).unchecked_into::<HtmlSelectElement>();
         select.set_value(value);
         assert_eq!(select.value(), value, "{testid} has no such choice");
-        let init = web_sys::EventInit::new();
-        init.set_bubbles(true);
-        let change = web_sys::Event::new_with_event_init_dict("change", &init).expect("an event");
-        select.dispatch_event(&change).expect("dispatched");
+        dispatch(&select, "change");
+    }
+
+    /// As a user does, letter by letter.
+    fn type_in(&self, prompt: &str) {
+        for end in 1..=prompt.len() {
+            self.write(&prompt[..end]);
+            dispatch(&self.get("prompt"), "input");
+        }
     }
 
     fn press(&self, shift: bool) {
@@ -123,6 +128,13 @@ impl Drop for Page {
         }
         self.root.remove();
     }
+}
+
+fn dispatch(element: &Element, name: &str) {
+    let init = web_sys::EventInit::new();
+    init.set_bubbles(true);
+    let event = web_sys::Event::new_with_event_init_dict(name, &init).expect("an event");
+    element.dispatch_event(&event).expect("dispatched");
 }
 
 fn document() -> Document {
@@ -211,6 +223,16 @@ async fn enter_sends_and_shift_enter_does_not() {
     page.press(false);
     assert_eq!(page.commands.borrow().len(), 1);
     assert_eq!(page.get("prompt").unchecked_into::<HtmlTextAreaElement>().value(), "while it runs");
+}
+
+#[wasm_bindgen_test]
+async fn the_node_is_told_once_that_a_question_is_begun() {
+    let page = Page::open().await;
+    page.type_in("a line");
+    assert_eq!(page.commands.borrow()[..], [Command::PrepareToAsk]);
+    page.press(false);
+    page.type_in("another");
+    assert!(matches!(&page.commands.borrow()[..], [Command::PrepareToAsk, Command::Ask(_)]));
 }
 
 #[wasm_bindgen_test]

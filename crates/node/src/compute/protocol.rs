@@ -1,6 +1,6 @@
 //! What the page and the compute half say to each other. One version, one enum a direction.
 //!
-//! The rows of a step and the bytes of a tokenizer are the payload of their message (see [`crate::call`]).
+//! The rows of a step and the bytes of a tokenizer are the payload of their message, which crosses as it is.
 
 use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;

@@ -23,8 +23,8 @@ pub enum TextError {
     /// It could not be started.
     #[error("the text worker did not start: {0}; reload the page")]
     NotStarted(#[from] PortError),
-    /// The worker or thread is gone. The next question starts another.
-    #[error("the text worker stopped; ask again")]
+    /// The worker or thread is gone, or was never there. The next question starts another.
+    #[error("the text worker stopped or could not be loaded; ask again")]
     Gone,
     /// It answered something that does not belong to the request.
     #[error("the text worker gave an answer that does not fit; reload the page")]
