@@ -17,7 +17,7 @@ use crate::shared::{Model, Node, Protocol};
 use crate::text::{Reader, TextError};
 use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
 
-/// How long a question waits for the model.
+/// How long a question, begun or asked, waits for the model.
 const MODEL_WITHIN: Duration = Duration::from_secs(60);
 /// How often lateness is looked for.
 const TICK: Duration = Duration::from_millis(250);
@@ -168,8 +168,10 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
 
 /// Fetches and starts the text half before the question is asked. When that fails, the question says so.
 pub(crate) async fn prepare(node: Node) {
-    // The node itself holds the sender.
-    let _known = node.model_known.clone().await;
+    select! {
+        _known = node.model_known.clone().fuse() => {}
+        () = Box::pin(sleep(MODEL_WITHIN).fuse()) => {}
+    }
     let model = node.state().model.as_ref().map(|m| m.id);
     if let Some(model) = model
         && let Err(error) = node.text.open(&node.compute, model).await
