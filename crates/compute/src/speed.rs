@@ -153,11 +153,7 @@ fn sum(words: &[u64]) -> u64 {
 }
 
 /// A stage of all layers, the stored bytes that a decode step reads, and the elements of the layers' matrices.
-fn random_stage<C: Compute>(
-    c: &mut C,
-    llama: &Llama,
-    dtype: DType,
-) -> Result<(LlamaStage<C>, u64, u64), StageError> {
+fn random_stage<C: Compute>(c: &mut C, llama: &Llama, dtype: DType) -> Result<(LlamaStage<C>, u64, u64), StageError> {
     let whole = LayerRange::new(0, llama.num_hidden_layers - 1).map_err(|_| StageError::Missing(Vec::new()))?;
     let format = if dtype == DType::F32 { WeightFormat::F32 } else { WeightFormat::Q8_0 };
     let mut builder = StageBuilder::new(llama, whole, format)?;

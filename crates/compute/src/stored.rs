@@ -1,10 +1,10 @@
-//! Stored rows of weights: widening them, and the Q8_0 blocks that back ends keep.
+//! Stored rows of weights: widening them, and the blocks of 8 and 4 bits that back ends keep.
 
-use cdi_types::manifest::DType;
 use cdi_model::quant;
+use cdi_types::manifest::DType;
 use half::f16;
 
-/// Elements that share a scale in Q8_0.
+/// Elements that share a scale in Q8_0 and Q4_0.
 pub(crate) const BLOCK: usize = 32;
 
 /// Stored bytes of a Q8_0 block: an f16 scale and 32 signed bytes.

@@ -39,9 +39,9 @@ impl<C: Compute> StageBuilder<C> {
             return Err(StageError::Layers { layers, count: llama.num_hidden_layers });
         }
         let needs = needed(llama, layers);
-        let unsuited = needs.iter().find(|spec| {
-            matches!(spec.shape, Shape::Matrix(_, cols) if !cols.is_multiple_of(format.block()))
-        });
+        let unsuited = needs
+            .iter()
+            .find(|spec| matches!(spec.shape, Shape::Matrix(_, cols) if !cols.is_multiple_of(format.block())));
         if let Some(spec) = unsuited {
             return Err(StageError::Format { tensor: spec.tensor, format });
         }

@@ -184,16 +184,8 @@ pub async fn four_bits_lose_no_more_than_they_must<C: Compute>(c: &mut C) {
     }
 }
 
-const QUANTISED: [[u32; 3]; 8] = [
-    [1, 32, 1],
-    [3, 64, 5],
-    [5, 96, 33],
-    [2, 576, 67],
-    [1, 2048, 9],
-    [33, 128, 64],
-    [8, 256, 8],
-    [13, 160, 24],
-];
+const QUANTISED: [[u32; 3]; 8] =
+    [[1, 32, 1], [3, 64, 5], [5, 96, 33], [2, 576, 67], [1, 2048, 9], [33, 128, 64], [8, 256, 8], [13, 160, 24]];
 
 /// Quantised products are the products of the values that the blocks stand for, up to the rounding of the activations
 /// to 8 bits, which a back end may do: by at most half a step of the block's largest magnitude over 127.

@@ -21,7 +21,7 @@ pub(super) fn exp(x: f32x4) -> f32x4 {
     // Adding 1.5 · 2^23 rounds to an integer, which then stands in the low bits.
     let shifted = clamped * f32x4::splat(std::f32::consts::LOG2_E) + f32x4::splat(SHIFT);
     let n = shifted - f32x4::splat(SHIFT);
-    let r = clamped - n * f32x4::splat(0.693_359_375);
+    let r = clamped - n * f32x4::splat(355.0 / 512.0);
     let r = r - n * f32x4::splat(-2.121_944_4e-4);
     let mut p = f32x4::splat(1.987_569_1e-4);
     for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {

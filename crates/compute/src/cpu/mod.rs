@@ -73,18 +73,17 @@ impl Cpu {
     /// A back end that holds nothing, of the variant that is expected to be the fastest.
     #[must_use]
     pub fn new() -> Self {
-        Self::expected(Variant::available())
+        Self::of(Variant::available().into_iter().next().unwrap_or(Variant::Portable))
     }
 
     /// A back end of this variant; `None` where the machine lacks its instructions.
     #[must_use]
     pub fn with(variant: Variant) -> Option<Self> {
-        let available = Variant::available().contains(&variant);
-        available.then(|| Self::expected(vec![variant]))
+        Variant::available().contains(&variant).then(|| Self::of(variant))
     }
 
-    fn expected(available: Vec<Variant>) -> Self {
-        let variant = available.into_iter().next().unwrap_or(Variant::Portable);
+    /// The variant is one that the machine has.
+    fn of(variant: Variant) -> Self {
         Self { variant, meter: Meter::default(), scratch: Scratch::default(), rotations: None }
     }
 

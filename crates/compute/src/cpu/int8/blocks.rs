@@ -99,7 +99,8 @@ mod tests {
         let quants: [[i8; BLOCK]; ROWS] = std::array::from_fn(|row| {
             std::array::from_fn(|column| {
                 let span = i32::from(most) - i32::from(least) + 1;
-                let value = i32::from(least) + (row * 37 + column * 11) as i32 % span;
+                let step = i32::try_from(row * 37 + column * 11).expect("small");
+                let value = i32::from(least) + step % span;
                 i8::try_from(value).expect("within the range")
             })
         });

@@ -38,6 +38,8 @@ trait Kernel {
     type Weights: Block;
     /// A block of quantised activations.
     type Activations: Pod;
+    /// Most rows of activations whose sums the registers hold.
+    const WIDEST: usize;
 
     /// Quantises a block.
     fn quantise(values: &[f32; BLOCK]) -> Self::Activations;
@@ -117,7 +119,7 @@ fn matmul<K: Kernel>(x: &[K::Activations], blocks: usize, product: &mut Product<
         let mut row = 0;
         while row < n {
             row += match n - row {
-                8.. => tile::<K, 8>(x, blocks, w, row, group, product.out, product.outputs),
+                8.. if K::WIDEST == 8 => tile::<K, 8>(x, blocks, w, row, group, product.out, product.outputs),
                 4.. => tile::<K, 4>(x, blocks, w, row, group, product.out, product.outputs),
                 2.. => tile::<K, 2>(x, blocks, w, row, group, product.out, product.outputs),
                 _ => tile::<K, 1>(x, blocks, w, row, group, product.out, product.outputs),

@@ -3,9 +3,9 @@
 use bytemuck::{Pod, Zeroable, cast};
 use wide::{f32x4, i16x8, i32x4};
 
+use super::Kernel;
 use super::activations::quantise;
 use super::blocks::{Q4Block, Q8Block, ROWS};
-use super::Kernel;
 use crate::stored::BLOCK;
 
 /// Activations as pairs of i16: of each four columns the pairs (0, 2) and (1, 3), because the even bytes of a vector
@@ -58,8 +58,8 @@ fn add(result: &mut f32x4, sum: i32x4, scales: f32x4, scale: f32) {
 }
 
 #[inline(always)]
-fn joined<const T: usize>(halves: [[f32x4; 2]; T]) -> [[f32; ROWS]; T] {
-    halves.map(|halves| cast(halves.map(f32x4::to_array)))
+fn joined<const T: usize>(halves: [[f32x4; T]; 2]) -> [[f32; ROWS]; T] {
+    std::array::from_fn(|t| cast(halves.map(|half| half[t].to_array())))
 }
 
 /// Q4_0.
@@ -68,6 +68,7 @@ pub(super) struct Q4;
 impl Kernel for Q4 {
     type Weights = Q4Block;
     type Activations = Pairs;
+    const WIDEST: usize = 4;
 
     fn quantise(values: &[f32; BLOCK]) -> Pairs {
         Pairs::new(values)
@@ -76,9 +77,9 @@ impl Kernel for Q4 {
     #[inline(always)]
     fn dots<const T: usize>(w: &[Q4Block], x: [&[Pairs]; T]) -> [[f32; ROWS]; T] {
         let low = i16x8::splat(15);
-        let mut results = [[f32x4::ZERO; 2]; T];
+        let mut results = [[f32x4::ZERO; T]; 2];
         for (i, w) in w.iter().enumerate() {
-            for half in 0..2 {
+            for (half, results) in results.iter_mut().enumerate() {
                 let mut sums = [i32x4::splat(0); T];
                 for step in 0..4 {
                     let q: i16x8 = cast(w.quants[2 * step + half]);
@@ -92,7 +93,7 @@ impl Kernel for Q4 {
                 let scales = scales(&w.scales, half);
                 for t in 0..T {
                     let x = &x[t][i];
-                    add(&mut results[t][half], sums[t] - i32x4::splat(x.sum8), scales, x.scale);
+                    add(&mut results[t], sums[t] - i32x4::splat(x.sum8), scales, x.scale);
                 }
             }
         }
@@ -106,6 +107,7 @@ pub(super) struct Q8;
 impl Kernel for Q8 {
     type Weights = Q8Block;
     type Activations = Pairs;
+    const WIDEST: usize = 4;
 
     fn quantise(values: &[f32; BLOCK]) -> Pairs {
         Pairs::new(values)
@@ -113,9 +115,9 @@ impl Kernel for Q8 {
 
     #[inline(always)]
     fn dots<const T: usize>(w: &[Q8Block], x: [&[Pairs]; T]) -> [[f32; ROWS]; T] {
-        let mut results = [[f32x4::ZERO; 2]; T];
+        let mut results = [[f32x4::ZERO; T]; 2];
         for (i, w) in w.iter().enumerate() {
-            for half in 0..2 {
+            for (half, results) in results.iter_mut().enumerate() {
                 let mut sums = [i32x4::splat(0); T];
                 for step in 0..8 {
                     let q: i16x8 = cast(w.quants[2 * step + half]);
@@ -127,7 +129,7 @@ impl Kernel for Q8 {
                 }
                 let scales = scales(&w.scales, half);
                 for t in 0..T {
-                    add(&mut results[t][half], sums[t], scales, x[t][i].scale);
+                    add(&mut results[t], sums[t], scales, x[t][i].scale);
                 }
             }
         }

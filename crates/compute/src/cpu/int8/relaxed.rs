@@ -109,6 +109,7 @@ pub(super) struct Q4<const SHORT: bool>;
 impl<const SHORT: bool> Kernel for Q4<SHORT> {
     type Weights = Q4Block;
     type Activations = Signed;
+    const WIDEST: usize = 8;
 
     fn quantise(values: &[f32; BLOCK]) -> Signed {
         let x = quantise(values);
@@ -184,6 +185,7 @@ pub(super) struct Q8<const SHORT: bool>;
 impl<const SHORT: bool> Kernel for Q8<SHORT> {
     type Weights = Q8Block;
     type Activations = Halves;
+    const WIDEST: usize = 4;
 
     fn quantise(values: &[f32; BLOCK]) -> Halves {
         let x = quantise(values);

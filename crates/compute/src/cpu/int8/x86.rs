@@ -141,6 +141,7 @@ macro_rules! kernel {
         impl Kernel for $name {
             type Weights = $weights;
             type Activations = $activations;
+            const WIDEST: usize = 8;
 
             fn quantise(values: &[f32; BLOCK]) -> $activations {
                 <$activations>::new(values)
