@@ -251,7 +251,8 @@ impl Compute for Cpu {
         let start = start as usize;
         cache.store(start, &k.values, &v.values);
         let mut out = self.tensor(rows, q.cols)?;
-        let mut scores = self.meter.zeroed(start as u64 + u64::from(rows))?;
+        let group = u64::from(heads / kv_heads);
+        let mut scores = self.meter.zeroed(group * (start as u64 + u64::from(rows)))?;
         let rows = q.values.chunks_exact(q.cols()).zip(out.values.chunks_exact_mut(q.cols()));
         for (i, (q, out)) in rows.enumerate() {
             attention::attend(q, cache, shape, start + i + 1, &mut scores, out);
