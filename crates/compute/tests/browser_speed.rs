@@ -1,6 +1,6 @@
 //! Tokens a second in a dedicated worker of a browser, one thread, on every variant of the CPU kernels. Ignored, because
 //! it measures and checks nothing:
-//! `cargo xtask test-wasm -p cdi-compute -- --features relaxed-simd --test browser_speed -- --include-ignored --nocapture`.
+//! `cargo xtask test-wasm -p cdi-compute -- --test browser_speed -- --include-ignored --nocapture`.
 #![cfg(target_arch = "wasm32")]
 
 use cdi_compute::cpu::{Cpu, Variant};
