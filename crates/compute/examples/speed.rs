@@ -1,41 +1,33 @@
-//! Tokens a second of the genesis model on the CPU back end: `cargo run --release -p cdi-compute --example speed`.
+//! Tokens a second of a model with random weights on every variant of the CPU kernels, one thread:
+//! `cargo run --release -p cdi-compute --example speed -- smol135 q4_0`. In a browser: `tests/browser_speed.rs`.
 
 use std::time::Instant;
 
-use cdi_compute::cpu::Cpu;
-use cdi_model::compute::{Compute, WeightFormat};
-use cdi_model::fixture::{FixtureError, GENESIS};
-use cdi_model::llama::{LogitRows, StageError, StageInput, StageOutput};
+use cdi_compute::cpu::{Cpu, Variant};
+use cdi_compute::speed::{Plan, Speed, measure, smol135, tinyllama};
+use cdi_model::llama::StageError;
+use cdi_types::manifest::DType;
 use pollster::block_on;
 
-const PROMPT: u32 = 128;
-const DECODED: u32 = 128;
-const REPETITIONS: usize = 5;
-
-fn main() -> Result<(), FixtureError> {
-    println!("genesis, {PROMPT} tokens of prompt, {DECODED} decoded, best of {REPETITIONS}, one thread");
-    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
-        let mut cpu = Cpu::new();
-        let stage = GENESIS.stage(&mut cpu, GENESIS.whole()?, format)?;
-        let vocab = stage.llama().vocab_size;
-        let ids: Vec<u32> = (0..PROMPT + DECODED).map(|i| (i * 7_919 + 1) % vocab).collect();
-        let (mut prefill, mut decode) = (f64::MAX, f64::MAX);
-        for _ in 0..REPETITIONS {
-            let mut cache = stage.new_cache(&mut cpu, PROMPT + DECODED)?;
-            let mut step = |start: u32, count: u32| -> Result<f64, FixtureError> {
-                let input = StageInput::Tokens(&ids[start as usize..][..count as usize]);
-                let began = Instant::now();
-                if let StageOutput::Logits(x) = stage.forward(&mut cpu, input, start, &mut cache, LogitRows::Last)? {
-                    block_on(cpu.read(&x)).map_err(StageError::from)?;
-                }
-                Ok(began.elapsed().as_secs_f64())
-            };
-            prefill = prefill.min(step(0, PROMPT)?);
-            let each = (PROMPT..PROMPT + DECODED).map(|position| step(position, 1)).collect::<Result<Vec<_>, _>>()?;
-            decode = decode.min(each.iter().sum());
-        }
-        let (prefill, decode) = (f64::from(PROMPT) / prefill, f64::from(DECODED) / decode);
-        println!("{format:?}: prefill {prefill:.0} tokens/s, decode {decode:.0} tokens/s");
+fn main() -> Result<(), StageError> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let argument = |i: usize, default: &'static str| arguments.get(i).map_or(default, String::as_str);
+    let llama = if argument(0, "smol135") == "tinyllama" { tinyllama() } else { smol135() };
+    let dtype = match argument(1, "q4_0") {
+        "f32" => DType::F32,
+        "q8_0" => DType::Q8_0,
+        _ => DType::Q4_0,
+    };
+    let plan = Plan { dtype, prompt: 64, decoded: 32, repetitions: 4 };
+    println!("{} {dtype:?}, {} tokens of prompt, best of {}", argument(0, "smol135"), plan.prompt, plan.repetitions);
+    println!("{:<28} {:>12} {:>9} {:>12} {:>9} {:>9}", "", "prefill t/s", "GOP/s", "decode t/s", "GB/s", "of GB/s");
+    let started = Instant::now();
+    for variant in Variant::available() {
+        let Some(mut cpu) = Cpu::with(variant) else { continue };
+        let Speed { prefill, prefill_gop_s, decode, decode_gb_s, roof_gb_s, .. } =
+            block_on(measure(&mut cpu, &llama, plan, || started.elapsed().as_secs_f64() * 1e3))?;
+        let name = variant.name();
+        println!("{name:<28} {prefill:>12.0} {prefill_gop_s:>9.1} {decode:>12.1} {decode_gb_s:>9.1} {roof_gb_s:>9.1}");
     }
     Ok(())
 }

@@ -150,6 +150,28 @@ impl Compute for Backend {
         held!(self, (x, w), |b| b.matmul(x, w))
     }
 
+    fn qkv(&mut self, x: &Self::Tensor, w: [&Self::Matrix; 3]) -> Result<[Self::Tensor; 3], ComputeError> {
+        let [q, k, v] = w;
+        match (self, x, q, k, v) {
+            (Self::Cpu(b), Held::Cpu(x), Held::Cpu(q), Held::Cpu(k), Held::Cpu(v)) => {
+                b.qkv(x, [q, k, v]).map(|out| out.map(Held::Cpu))
+            }
+            (Self::Gpu(b), Held::Gpu(x), Held::Gpu(q), Held::Gpu(k), Held::Gpu(v)) => {
+                b.qkv(x, [q, k, v]).map(|out| out.map(Held::Gpu))
+            }
+            _ => Err(foreign()),
+        }
+    }
+
+    fn swiglu(
+        &mut self,
+        x: &Self::Tensor,
+        gate: &Self::Matrix,
+        up: &Self::Matrix,
+    ) -> Result<Self::Tensor, ComputeError> {
+        held!(self, (x, gate, up), |b| b.swiglu(x, gate, up))
+    }
+
     fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Result<Self::Tensor, ComputeError> {
         held!(self, (x, weight), |b| b.rms_norm(x, weight, eps))
     }

@@ -2,7 +2,7 @@
 #![cfg(target_arch = "wasm32")]
 
 use cdi_compute::conformance;
-use cdi_compute::cpu::Cpu;
+use cdi_compute::cpu::{Cpu, Variant};
 use cdi_model::fixture::parity::{TOLERANCE, check};
 use cdi_model::fixture::{GENESIS, TINY};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -19,11 +19,25 @@ macro_rules! cases {
 }
 cdi_compute::conformance_cases!(cases);
 
-/// The same constant is checked natively: equal kernel ids give equal bits.
+/// The same constant is checked natively: equal kernel ids give equal bits, whatever the instructions. With the feature
+/// `relaxed-simd` the variants for it are among them.
 #[wasm_bindgen_test]
 async fn bits_are_those_of_the_kernel_id() {
-    let fingerprint = conformance::fingerprint(&mut Cpu::new()).await;
-    assert_eq!(fingerprint, conformance::CPU_F32_V1_FINGERPRINT);
+    for variant in Variant::available() {
+        let mut cpu = Cpu::with(variant).expect("available");
+        assert_eq!(conformance::fingerprint(&mut cpu).await, conformance::CPU_V2_FINGERPRINT, "{variant:?}");
+    }
+}
+
+#[wasm_bindgen_test]
+async fn every_variant_computes_integer_products_exactly() {
+    for variant in Variant::available() {
+        let mut cpu = Cpu::with(variant).expect("available");
+        conformance::integer_products_are_exact(&mut cpu).await;
+        conformance::quantised_products_match_their_own_values(&mut cpu).await;
+        conformance::rows_are_batch_invariant(&mut cpu).await;
+        conformance::what_is_not_finite_stays_in_its_row(&mut cpu).await;
+    }
 }
 
 /// Logits and greedy tokens of Hugging Face transformers, and the same bits however the model or a prompt is cut.

@@ -28,7 +28,7 @@ enum Loaded<C: Compute> {
 }
 
 impl<C: Compute> StageBuilder<C> {
-    /// Starts a stage of `layers`, its matrices kept in `format`.
+    /// Starts a stage of `layers`, its matrices kept in `format` ([`WeightFormat::keeping`]).
     ///
     /// # Errors
     /// [`StageError::Model`] for hyperparameters that no kernel can run, [`StageError::Layers`] for layers that the
@@ -39,9 +39,9 @@ impl<C: Compute> StageBuilder<C> {
             return Err(StageError::Layers { layers, count: llama.num_hidden_layers });
         }
         let needs = needed(llama, layers);
-        let unsuited = needs.iter().find(|spec| {
-            matches!((spec.shape, format), (Shape::Matrix(_, cols), WeightFormat::Q8_0) if !cols.is_multiple_of(32))
-        });
+        let unsuited = needs
+            .iter()
+            .find(|spec| matches!(spec.shape, Shape::Matrix(_, cols) if !cols.is_multiple_of(format.block())));
         if let Some(spec) = unsuited {
             return Err(StageError::Format { tensor: spec.tensor, format });
         }
@@ -81,7 +81,7 @@ impl<C: Compute> StageBuilder<C> {
             return Ok(());
         }
         if written == 0 {
-            let matrix = compute.new_matrix(MatrixSpec { rows, cols, format: self.format })?;
+            let matrix = compute.new_matrix(MatrixSpec { rows, cols, format: self.format.keeping(dtype) })?;
             self.loaded.insert(tensor, Loaded::Matrix { matrix, rows_written: 0 });
         }
         if let Some(Loaded::Matrix { matrix, rows_written }) = self.loaded.get_mut(&tensor) {

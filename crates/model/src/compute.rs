@@ -56,6 +56,29 @@ pub enum WeightFormat {
     F32,
     /// Signed bytes with one scale for each 32 elements of a row; needs `cols` divisible by 32.
     Q8_0,
+    /// 4 bits with one scale for each 32 elements of a row; needs `cols` divisible by 32.
+    Q4_0,
+}
+
+impl WeightFormat {
+    /// Elements of a row that share a scale; 1 where nothing is quantised.
+    #[must_use]
+    pub const fn block(self) -> u32 {
+        match self {
+            Self::F32 => 1,
+            Self::Q8_0 | Self::Q4_0 => 32,
+        }
+    }
+
+    /// The format for a matrix that is stored as `dtype` where this one is asked for: what is stored in fewer bits is
+    /// not widened to 8 of them.
+    #[must_use]
+    pub const fn keeping(self, dtype: DType) -> Self {
+        match (self, dtype) {
+            (Self::Q8_0, DType::Q4_0) => Self::Q4_0,
+            _ => self,
+        }
+    }
 }
 
 /// Rotary position embedding of query or key rows.
@@ -145,6 +168,23 @@ pub trait Compute {
 
     /// `x · wᵀ`: `[n, cols]` by `[rows, cols]` gives `[n, rows]`.
     fn matmul(&mut self, x: &Self::Tensor, w: &Self::Matrix) -> Result<Self::Tensor, ComputeError>;
+
+    /// [`Compute::matmul`] by the query, key and value projections of the same rows.
+    fn qkv(&mut self, x: &Self::Tensor, w: [&Self::Matrix; 3]) -> Result<[Self::Tensor; 3], ComputeError> {
+        let [q, k, v] = w;
+        Ok([self.matmul(x, q)?, self.matmul(x, k)?, self.matmul(x, v)?])
+    }
+
+    /// `silu(x · gateᵀ) * (x · upᵀ)`.
+    fn swiglu(
+        &mut self,
+        x: &Self::Tensor,
+        gate: &Self::Matrix,
+        up: &Self::Matrix,
+    ) -> Result<Self::Tensor, ComputeError> {
+        let (gate, up) = (self.matmul(x, gate)?, self.matmul(x, up)?);
+        self.silu_mul(&gate, &up)
+    }
 
     /// `x / sqrt(mean(x²) + eps) * weight`, row by row. Source: <https://arxiv.org/abs/1910.07467>.
     fn rms_norm(&mut self, x: &Self::Tensor, weight: &Self::Vector, eps: f32) -> Result<Self::Tensor, ComputeError>;

@@ -333,9 +333,7 @@ impl<C: Compute> LlamaStage<C> {
             start,
         };
         let normed = compute.rms_norm(x, &layer.input_norm, self.eps())?;
-        let mut query = compute.matmul(&normed, &layer.query)?;
-        let mut key = compute.matmul(&normed, &layer.key)?;
-        let value = compute.matmul(&normed, &layer.value)?;
+        let [mut query, mut key, value] = compute.qkv(&normed, [&layer.query, &layer.key, &layer.value])?;
         compute.rope(&mut query, rope)?;
         compute.rope(&mut key, rope)?;
         let mixed = compute.attention(&query, &key, &value, cache, attention)?;
@@ -343,9 +341,7 @@ impl<C: Compute> LlamaStage<C> {
         compute.add(x, &attended)?;
 
         let normed = compute.rms_norm(x, &layer.post_norm, self.eps())?;
-        let gate = compute.matmul(&normed, &layer.gate)?;
-        let up = compute.matmul(&normed, &layer.up)?;
-        let hidden = compute.silu_mul(&gate, &up)?;
+        let hidden = compute.swiglu(&normed, &layer.gate, &layer.up)?;
         let fed = compute.matmul(&hidden, &layer.down)?;
         Ok(compute.add(x, &fed)?)
     }

@@ -136,6 +136,7 @@ pub fn memory_bytes(llama: &Llama, layers: LayerRange, format: WeightFormat) -> 
         .iter()
         .map(|spec| match (spec.shape, format) {
             (Shape::Matrix(rows, cols), WeightFormat::Q8_0) => u64::from(rows) * u64::from(cols).div_ceil(32) * 34,
+            (Shape::Matrix(rows, cols), WeightFormat::Q4_0) => u64::from(rows) * u64::from(cols).div_ceil(32) * 18,
             (shape, _) => {
                 let (rows, cols) = shape.rows_cols();
                 u64::from(rows) * u64::from(cols) * 4

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::process::{cargo, run, timed};
 use crate::tidy::runs_in_browser;
-use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
+use crate::toolchain::{RELAXED_SIMD, WASM_TARGET, ensure_wasm_target};
 use crate::workspace::Workspace;
 
 /// All three.
@@ -39,5 +39,6 @@ pub fn browser(workspace: &Workspace) -> Result<()> {
     for package in workspace.packages()?.iter().filter(|package| runs_in_browser(&package.name)) {
         clippy.args(["--package", &package.name]);
     }
+    clippy.args(["--features", RELAXED_SIMD]);
     run(clippy.args(["--", "--deny", "warnings"]))
 }

@@ -36,8 +36,33 @@ pub struct Build {
 pub struct Module {
     /// The binary's name, which names its files too: `<bin>.js` and `<bin>_bg.wasm`.
     pub bin: String,
-    /// The most bytes that both files together may have after gzip.
+    /// The most bytes that both files together may have after gzip, of each variant.
     pub gzip_budget_bytes: u64,
+    /// The module again, for browsers that can do more; the page's scripts choose.
+    #[serde(default)]
+    pub variant: Vec<Variant>,
+}
+
+/// A `[[module.variant]]` table.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Variant {
+    /// Follows the binary's name and a hyphen in the names of its files.
+    pub name: String,
+    /// The package's features that it is compiled with.
+    pub features: Vec<String>,
+}
+
+impl Module {
+    /// The names of the files' stems: of the module itself and of its variants.
+    pub fn stems(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.bin.clone()).chain(self.variant.iter().map(|variant| self.stem(variant)))
+    }
+
+    /// The name of the files' stems of one variant.
+    pub fn stem(&self, variant: &Variant) -> String {
+        format!("{}-{}", self.bin, variant.name)
+    }
 }
 
 impl Settings {

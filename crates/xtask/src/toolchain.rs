@@ -7,6 +7,9 @@ use anyhow::{Context, Result};
 
 use crate::process::{output, run};
 
+/// The feature with kernels that a browser may lack; the one that tests run in has what they need.
+pub const RELAXED_SIMD: &str = "cdi-compute/relaxed-simd";
+
 /// The target that a browser runs.
 pub const WASM_TARGET: &str = "wasm32-unknown-unknown";
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::browser;
 use crate::process::{cargo, run as run_command};
-use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
+use crate::toolchain::{RELAXED_SIMD, WASM_TARGET, ensure_wasm_target};
 use crate::workspace::{Package, Workspace};
 
 /// The default of 20 s is too short for kernel suites on a software GPU and a shared machine.
@@ -69,6 +69,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         let package = package.with_context(|| format!("the workspace has no package {name}"))?;
         test.args(["--package", name]);
         chosen.extend(programs(&workspace.root.join(&package.dir))?);
+    }
+    if packages.iter().any(|name| name == "cdi-compute") {
+        test.args(["--features", RELAXED_SIMD]);
     }
     run_command(test.args(chosen).args(&args.cargo_args))
 }

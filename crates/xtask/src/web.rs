@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::process::{cargo, run as run_command, timed};
-use crate::settings::Settings;
+use crate::settings::{Module, Settings};
 use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
 use crate::workspace::Workspace;
 
@@ -22,11 +22,26 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     let out = workspace.target_dir().join("web");
     let dist = dist_dir(workspace);
 
-    timed("browser modules: compile", || compile(workspace, &settings))?;
-    let modules = timed("browser modules: bindings and size", || {
-        let compiled = workspace.target_dir().join(WASM_TARGET).join(&settings.build.profile);
-        let modules = settings.module.iter();
-        modules.map(|module| bindings::generate(module, &compiled, &out)).collect::<Result<Vec<_>>>()
+    let compiled = workspace.target_dir().join(WASM_TARGET).join(&settings.build.profile);
+    let mut modules = Vec::new();
+    // A variant's binary has the name of its module, so each is taken up before the next is compiled.
+    for module in &settings.module {
+        for variant in &module.variant {
+            let stem = module.stem(variant);
+            timed(format!("browser module {stem}"), || {
+                compile(workspace, &settings, &[module], &variant.features)?;
+                modules.push(bindings::generate(&module.bin, &stem, &compiled, &out)?);
+                Ok(())
+            })?;
+        }
+    }
+    let all: Vec<_> = settings.module.iter().collect();
+    timed("browser modules: compile", || compile(workspace, &settings, &all, &[]))?;
+    timed("browser modules: bindings and size", || {
+        for module in &settings.module {
+            modules.push(bindings::generate(&module.bin, &module.bin, &compiled, &out)?);
+        }
+        Ok(())
     })?;
     dist::lay_out(&workspace.root, &settings.build, &modules, &dist)?;
     size::check(&settings.module, &dist)?;
@@ -39,13 +54,16 @@ pub fn dist_dir(workspace: &Workspace) -> PathBuf {
     workspace.target_dir().join("web/dist")
 }
 
-fn compile(workspace: &Workspace, settings: &Settings) -> Result<()> {
+fn compile(workspace: &Workspace, settings: &Settings, modules: &[&Module], features: &[String]) -> Result<()> {
     ensure_wasm_target()?;
     let mut build = cargo();
     build.current_dir(&workspace.root).args(["build", "--target", WASM_TARGET]);
     build.args(["--package", &settings.build.package, "--profile", &settings.build.profile]);
-    for module in &settings.module {
+    for module in modules {
         build.args(["--bin", &module.bin]);
+    }
+    if !features.is_empty() {
+        build.args(["--features", &features.join(",")]);
     }
     run_command(&mut build)
 }

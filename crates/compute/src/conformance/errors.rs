@@ -20,10 +20,11 @@ pub async fn mismatches_are_shape_errors<C: Compute>(c: &mut C) {
 
 fn loading<C: Compute>(c: &mut C) {
     let spec = |rows, cols, format| MatrixSpec { rows, cols, format };
-    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+    for format in [WeightFormat::F32, WeightFormat::Q8_0, WeightFormat::Q4_0] {
         assert_shape("a matrix without rows", c.new_matrix(spec(0, 32, format)));
         assert_shape("a matrix without columns", c.new_matrix(spec(1, 0, format)));
     }
+    assert_shape("half a block of 4 bits", c.new_matrix(spec(1, 16, WeightFormat::Q4_0)));
     assert_shape("half a block", c.new_matrix(spec(1, 16, WeightFormat::Q8_0)));
     assert_shape("a block and a bit", c.new_matrix(spec(1, 33, WeightFormat::Q8_0)));
     assert_shape("an empty vector", c.new_vector(&[]));
@@ -104,7 +105,7 @@ fn attention<C: Compute>(c: &mut C) {
 /// A matrix or cache that no machine can hold is an error, not an abort.
 pub async fn huge_matrices_are_refused<C: Compute>(c: &mut C) {
     let before = c.memory_bytes();
-    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+    for format in [WeightFormat::F32, WeightFormat::Q8_0, WeightFormat::Q4_0] {
         let result = c.new_matrix(MatrixSpec { rows: u32::MAX, cols: u32::MAX - 31, format }).err();
         assert!(matches!(result, Some(ComputeError::OutOfMemory { .. })), "{result:?}");
     }

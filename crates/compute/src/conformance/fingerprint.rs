@@ -5,17 +5,17 @@ use cdi_model::compute::{Compute, WeightFormat};
 use super::layer::{Layer, sequence};
 use super::{Noise, apply};
 
-/// [`fingerprint`] of the kernel id `cpu-f32-v1`, natively and in a browser.
-pub const CPU_F32_V1_FINGERPRINT: u64 = 11_136_552_788_737_899_844;
+/// [`fingerprint`] of the kernel id `cpu-v2`, natively and in a browser.
+pub const CPU_V2_FINGERPRINT: u64 = 4_001_833_501_294_807_846;
 
-/// FNV-1a over the bits of two layers' outputs, F32 and Q8_0, and of the operations that a layer has not.
+/// FNV-1a over the bits of three layers' outputs, F32, Q8_0 and Q4_0, and of the operations that a layer has not.
 ///
 /// Back ends of equal kernel ids must give equal fingerprints. Source of the hash:
 /// <https://datatracker.ietf.org/doc/html/draft-eastlake-fnv>.
 pub async fn fingerprint<C: Compute>(c: &mut C) -> u64 {
     let mut hash = Fnv::new();
     let mut x = sequence(40, 24);
-    for (seed, format) in [(41, WeightFormat::F32), (42, WeightFormat::Q8_0)] {
+    for (seed, format) in [(41, WeightFormat::F32), (42, WeightFormat::Q8_0), (44, WeightFormat::Q4_0)] {
         let layer = Layer::seeded(c, seed, format);
         x = layer.run(c, &x, [24]).await;
         hash.push(&x);

@@ -69,15 +69,14 @@ impl<C: Compute> Layer<C> {
     fn forward(&self, c: &mut C, x: &mut C::Tensor, cache: &mut C::Cache, start: u32) -> Result<(), ComputeError> {
         let rope = Rope { head_dim: SHAPE.head_dim, theta: THETA, start };
         let normed = c.rms_norm(x, &self.norms[0], EPS)?;
-        let (mut q, mut k, v) = (c.matmul(&normed, &self.q)?, c.matmul(&normed, &self.k)?, c.matmul(&normed, &self.v)?);
+        let [mut q, mut k, v] = c.qkv(&normed, [&self.q, &self.k, &self.v])?;
         c.rope(&mut q, rope)?;
         c.rope(&mut k, rope)?;
         let mixed = c.attention(&q, &k, &v, cache, Attention { start, ..SHAPE })?;
         let mixed = c.matmul(&mixed, &self.o)?;
         c.add(x, &mixed)?;
         let normed = c.rms_norm(x, &self.norms[1], EPS)?;
-        let (gate, up) = (c.matmul(&normed, &self.gate)?, c.matmul(&normed, &self.up)?);
-        let active = c.silu_mul(&gate, &up)?;
+        let active = c.swiglu(&normed, &self.gate, &self.up)?;
         let fed = c.matmul(&active, &self.down)?;
         c.add(x, &fed)
     }
@@ -143,9 +142,10 @@ pub async fn rows_are_batch_invariant<C: Compute>(c: &mut C) {
     let w = noise.values(37 * COLS as usize, 1.0);
     let f32s = matrix(c, COLS, &w, WeightFormat::F32);
     let q8s = matrix(c, COLS, &w, WeightFormat::Q8_0);
+    let q4s = matrix(c, COLS, &w, WeightFormat::Q4_0);
     let (weight, bias) = (noise.values(COLS as usize, 1.0), noise.values(COLS as usize, 1.0));
     let (weight, bias) = (c.new_vector(&weight).expect("a vector"), c.new_vector(&bias).expect("a vector"));
-    let names = ["matmul f32", "matmul Q8_0", "rms_norm", "layer_norm", "softmax", "gelu", "silu_mul"];
+    let names = ["matmul f32", "matmul Q8_0", "matmul Q4_0", "rms_norm", "layer_norm", "softmax", "gelu", "silu_mul"];
     let mut alone = vec![Vec::new(); names.len()];
     for size in std::iter::once(1).chain(2..=19).chain([70]) {
         let rows: Vec<&[f32]> = x.chunks(COLS as usize * size).collect();
@@ -155,6 +155,7 @@ pub async fn rows_are_batch_invariant<C: Compute>(c: &mut C) {
             let results = [
                 c.matmul(&x, &f32s),
                 c.matmul(&x, &q8s),
+                c.matmul(&x, &q4s),
                 c.rms_norm(&x, &weight, EPS),
                 c.layer_norm(&x, &weight, &bias, EPS),
                 c.softmax(&x),
@@ -175,10 +176,10 @@ pub async fn rows_are_batch_invariant<C: Compute>(c: &mut C) {
     }
 }
 
-/// A layer gives the same bits position by position and in batches, in both formats.
+/// A layer gives the same bits position by position and in batches, in every format.
 pub async fn layers_are_batch_invariant<C: Compute>(c: &mut C) {
     let x = sequence(33, 36);
-    for format in [WeightFormat::F32, WeightFormat::Q8_0] {
+    for format in [WeightFormat::F32, WeightFormat::Q8_0, WeightFormat::Q4_0] {
         let layer = Layer::seeded(c, 34, format);
         let one_by_one = layer.run(c, &x, [1; 36]).await;
         for size in [2, 3, 4, 9, 12, 18, 36] {

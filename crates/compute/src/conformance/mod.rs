@@ -19,14 +19,17 @@ use cdi_types::manifest::DType;
 
 pub use attention::{attention_matches, attention_overwrites};
 pub use errors::{huge_matrices_are_refused, memory_is_counted, mismatches_are_shape_errors};
-pub use fingerprint::{CPU_F32_V1_FINGERPRINT, fingerprint};
+pub use fingerprint::{CPU_V2_FINGERPRINT, fingerprint};
 pub use layer::{layer_matches, layers_are_batch_invariant, prefill_may_be_split, rows_are_batch_invariant};
 pub use noise::Noise;
 pub use rowwise::{
     activations_match, add_and_rows_match, layer_norm_matches, rms_norm_matches, rope_matches, softmax_matches,
     softmax_of_extremes,
 };
-pub use weights::{embed_widens_every_storage_type, matmul_matches, q8_0_matches_its_own_values, rows_load_in_parts};
+pub use weights::{
+    embed_widens_every_storage_type, four_bits_lose_no_more_than_they_must, integer_products_are_exact, matmul_matches,
+    quantised_products_match_their_own_values, rows_load_in_parts, what_is_not_finite_stays_in_its_row,
+};
 
 /// Calls a macro with the names of all cases.
 #[macro_export]
@@ -36,7 +39,8 @@ macro_rules! conformance_cases {
             embed_widens_every_storage_type,
             rows_load_in_parts,
             matmul_matches,
-            q8_0_matches_its_own_values,
+            four_bits_lose_no_more_than_they_must,
+            quantised_products_match_their_own_values,
             rms_norm_matches,
             layer_norm_matches,
             rope_matches,

@@ -3,7 +3,7 @@
 use cdi_model::compute::{Attention, CacheSpec, ComputeError};
 
 use super::buffer::{Buffer, Meter};
-use super::dot::dot;
+use super::dot::{F32Row, dots};
 use super::rows::softmax;
 
 /// Keys and values of one layer for one sequence: `[kv_heads, positions, head_dim]` each, so that a head reads
@@ -47,7 +47,8 @@ impl Cache {
     }
 }
 
-/// Attends with one row of queries, `[heads * head_dim]`, that sees `positions` positions. `scores` is scratch.
+/// Attends with one row of queries, `[heads * head_dim]`, that sees `positions` positions. `scores` is scratch for as
+/// many positions of every head that shares a key head.
 pub(super) fn attend(
     q: &[f32],
     cache: &Cache,
@@ -58,16 +59,37 @@ pub(super) fn attend(
 ) {
     let dim = shape.head_dim as usize;
     let group = (shape.heads / shape.kv_heads) as usize;
-    let scale = 1.0 / (dim as f32).sqrt();
-    let scores = &mut scores[..positions];
-    for (head, (q, out)) in q.chunks_exact(dim).zip(out.chunks_exact_mut(dim)).enumerate() {
-        let (keys, values) = cache.head(head / group, positions);
-        for (score, key) in scores.iter_mut().zip(keys.chunks_exact(dim)) {
-            *score = dot(q, key) * scale;
+    let scores = &mut scores[..group * positions];
+    for (head, (q, out)) in q.chunks_exact(group * dim).zip(out.chunks_exact_mut(group * dim)).enumerate() {
+        let (keys, values) = cache.head(head, positions);
+        let mut first = 0;
+        while first < group {
+            first += match group - first {
+                4.. => score::<4>(q, keys, dim, first, scores),
+                3 => score::<3>(q, keys, dim, first, scores),
+                2 => score::<2>(q, keys, dim, first, scores),
+                _ => score::<1>(q, keys, dim, first, scores),
+            };
         }
-        softmax(scores);
-        mix(scores, values, out);
+        for (scores, out) in scores.chunks_exact_mut(positions).zip(out.chunks_exact_mut(dim)) {
+            softmax(scores);
+            mix(scores, values, out);
+        }
     }
+}
+
+/// Scores of the `T` heads from `first` on: a key is loaded once for all of them.
+#[inline(always)]
+fn score<const T: usize>(q: &[f32], keys: &[f32], dim: usize, first: usize, scores: &mut [f32]) -> usize {
+    let scale = 1.0 / (dim as f32).sqrt();
+    let positions = keys.len() / dim;
+    let q: [F32Row<'_>; T] = std::array::from_fn(|t| F32Row(&q[(first + t) * dim..][..dim]));
+    for (position, key) in keys.chunks_exact(dim).enumerate() {
+        for (t, dot) in dots(q, F32Row(key)).into_iter().enumerate() {
+            scores[(first + t) * positions + position] = dot * scale;
+        }
+    }
+    T
 }
 
 /// `out = Σ p_i v_i`, added in the order of the positions; four at a time stay in registers.

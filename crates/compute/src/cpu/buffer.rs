@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytemuck::{Pod, Zeroable};
 use cdi_model::compute::ComputeError;
 
 /// Counts the bytes of all living buffers of one back end.
@@ -65,6 +66,27 @@ impl<T> DerefMut for Buffer<T> {
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
         self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Room that operations reuse, so that a step allocates nothing once the first has run.
+#[derive(Debug, Default)]
+pub(super) struct Scratch(Vec<Aligned>);
+
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C, align(16))]
+struct Aligned([u8; 16]);
+
+impl Scratch {
+    /// `count` elements that hold anything. `T` is aligned to at most 16 bytes and fills whole 16 bytes.
+    pub(super) fn room<T: Pod>(&mut self, count: usize) -> Result<&mut [T], ComputeError> {
+        const { assert!(align_of::<T>() <= 16 && size_of::<T>().is_multiple_of(16)) };
+        let chunks = count.saturating_mul(size_of::<T>() / 16);
+        let missing = chunks.saturating_sub(self.0.len());
+        let exhausted = |_| ComputeError::OutOfMemory { bytes: 16 * chunks as u64 };
+        self.0.try_reserve(missing).map_err(exhausted)?;
+        self.0.resize(self.0.len() + missing, Aligned::default());
+        Ok(bytemuck::cast_slice_mut(&mut self.0[..chunks]))
     }
 }
 

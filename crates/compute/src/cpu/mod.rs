@@ -1,31 +1,38 @@
-//! The CPU back end: f32 activations, F32 or Q8_0 weights, portable SIMD, one thread.
+//! The CPU back end: f32 activations, F32, Q8_0 or Q4_0 weights, SIMD, one thread.
 //!
-//! **Same id, same bits**, natively and in a browser: every operation is IEEE f32 or f64 arithmetic in a fixed
-//! order (`dot.rs` documents it), elementary functions come from `libm`, and nothing is fused. A change that
-//! alters any bit of any result needs a new [`KERNEL_ID`].
+//! **Same id, same bits**, natively and in a browser: every operation is exact integer arithmetic (`int8`) or IEEE
+//! f32 or f64 arithmetic in a fixed order (`dot.rs`), elementary functions are computed here or by `libm`, and nothing
+//! is fused. So the [`Variant`]s of the kernels differ in speed only and share one id. A change that alters any bit of
+//! any result needs a new [`KERNEL_ID`].
 
 mod attention;
 mod buffer;
 mod dot;
+mod exp;
+mod int8;
 mod matmul;
 mod rows;
+mod variant;
 mod weights;
 
 use cdi_model::compute::{Attention, CacheSpec, Compute, ComputeError, MatrixSpec, Rope};
 use cdi_types::manifest::DType;
 
 pub use attention::Cache;
-use buffer::{Buffer, Meter};
+use buffer::{Buffer, Meter, Scratch};
 use rows::Rotations;
+pub use variant::Variant;
 pub use weights::Matrix;
 
 /// Names the arithmetic of this back end.
-pub const KERNEL_ID: &str = "cpu-f32-v1";
+pub const KERNEL_ID: &str = "cpu-v2";
 
 /// The CPU back end.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cpu {
+    variant: Variant,
     meter: Meter,
+    scratch: Scratch,
     rotations: Option<Rotations>,
 }
 
@@ -56,11 +63,54 @@ impl Tensor {
     }
 }
 
+impl Default for Cpu {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Cpu {
-    /// A back end that holds nothing.
+    /// A back end that holds nothing, of the variant that is expected to be the fastest.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::of(Variant::available().into_iter().next().unwrap_or(Variant::Portable))
+    }
+
+    /// A back end of this variant; `None` where the machine lacks its instructions.
+    #[must_use]
+    pub fn with(variant: Variant) -> Option<Self> {
+        Variant::available().contains(&variant).then(|| Self::of(variant))
+    }
+
+    /// The variant is one that the machine has.
+    fn of(variant: Variant) -> Self {
+        Self { variant, meter: Meter::default(), scratch: Scratch::default(), rotations: None }
+    }
+
+    /// The instructions that it uses.
+    #[must_use]
+    pub const fn variant(&self) -> Variant {
+        self.variant
+    }
+
+    /// `x · wᵀ` for each matrix.
+    fn products<const N: usize>(&mut self, x: &Tensor, w: [&Matrix; N]) -> Result<[Tensor; N], ComputeError> {
+        let rows = x.rows();
+        for w in w {
+            ensure(x.cols == w.spec.cols, || {
+                format!("matmul of [{rows}, {}] by [{}, {}]", x.cols, w.spec.rows, w.spec.cols)
+            })?;
+        }
+        let mut out = Vec::with_capacity(N);
+        for w in w {
+            out.push(self.tensor(rows, w.spec.rows)?);
+        }
+        let short = |_| ComputeError::Shape("a product for each matrix".to_owned());
+        let mut out: [Tensor; N] = out.try_into().map_err(short)?;
+        let mut places = out.each_mut().map(|tensor| Some(&mut *tensor.values));
+        let products = std::array::from_fn::<_, N, _>(|i| (w[i], places[i].take().unwrap_or_default()));
+        matmul::matmul(self.variant, &mut self.scratch, &x.values, x.cols(), products)?;
+        Ok(out)
     }
 
     fn tensor(&self, rows: u32, cols: u32) -> Result<Tensor, ComputeError> {
@@ -130,20 +180,25 @@ impl Compute for Cpu {
         })?;
         let count = u32::try_from(ids.len()).map_err(|_| ComputeError::Shape("embed: too many ids".to_owned()))?;
         let mut out = self.tensor(count, spec.cols)?;
-        let rows = table.rows();
         for (out, id) in out.values.chunks_exact_mut(spec.cols as usize).zip(ids) {
-            rows.widen(*id as usize, out);
+            table.widen(*id as usize, out);
         }
         Ok(out)
     }
 
     fn matmul(&mut self, x: &Tensor, w: &Matrix) -> Result<Tensor, ComputeError> {
-        ensure(x.cols == w.spec.cols, || {
-            format!("matmul of [{}, {}] by [{}, {}]", x.rows(), x.cols, w.spec.rows, w.spec.cols)
-        })?;
-        let mut out = self.tensor(x.rows(), w.spec.rows)?;
-        matmul::matmul(&x.values, w, &mut out.values);
-        Ok(out)
+        self.products(x, [w]).map(|[out]| out)
+    }
+
+    fn qkv(&mut self, x: &Tensor, w: [&Matrix; 3]) -> Result<[Tensor; 3], ComputeError> {
+        self.products(x, w)
+    }
+
+    fn swiglu(&mut self, x: &Tensor, gate: &Matrix, up: &Matrix) -> Result<Tensor, ComputeError> {
+        let [mut gate, up] = self.products(x, [gate, up])?;
+        ensure(gate.cols == up.cols, || format!("swiglu of {} and {} columns", gate.cols, up.cols))?;
+        rows::silu_mul(&mut gate.values, &up.values);
+        Ok(gate)
     }
 
     fn rms_norm(&mut self, x: &Tensor, weight: &Vector, eps: f32) -> Result<Tensor, ComputeError> {
@@ -196,7 +251,8 @@ impl Compute for Cpu {
         let start = start as usize;
         cache.store(start, &k.values, &v.values);
         let mut out = self.tensor(rows, q.cols)?;
-        let mut scores = self.meter.zeroed(start as u64 + u64::from(rows))?;
+        let group = u64::from(heads / kv_heads);
+        let mut scores = self.meter.zeroed(group * (start as u64 + u64::from(rows)))?;
         let rows = q.values.chunks_exact(q.cols()).zip(out.values.chunks_exact_mut(q.cols()));
         for (i, (q, out)) in rows.enumerate() {
             attention::attend(q, cache, shape, start + i + 1, &mut scores, out);
@@ -208,10 +264,8 @@ impl Compute for Cpu {
         ensure(self.shape(gate) == self.shape(up), || {
             format!("silu_mul of {:?} and {:?}", self.shape(gate), self.shape(up))
         })?;
-        let mut out = self.tensor(gate.rows(), gate.cols)?;
-        for ((out, gate), up) in out.values.iter_mut().zip(&*gate.values).zip(&*up.values) {
-            *out = rows::silu(*gate) * up;
-        }
+        let mut out = Tensor { cols: gate.cols, values: self.meter.copy(&gate.values)? };
+        rows::silu_mul(&mut out.values, &up.values);
         Ok(out)
     }
 

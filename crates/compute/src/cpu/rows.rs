@@ -1,9 +1,13 @@
 //! Operations on each row by itself: normalisation, rotation, activations, softmax.
 //!
 //! Sums run in f64 and in order: rows are short next to the matrices, and activations of 1e19 cannot overflow.
-//! `exp`, `tanh`, `sin` and `cos` come from `libm`, because the system's give other bits on other systems.
+//! `exp` is computed here; `tanh`, `sin` and `cos` come from `libm`, because the system's give other bits on other
+//! systems.
 
 use cdi_model::compute::Rope;
+use wide::f32x4;
+
+use super::exp::exp;
 
 /// `x / sqrt(mean(x²) + eps) * weight`.
 #[allow(clippy::cast_possible_truncation, reason = "the result of the f64 sums is an f32 activation")]
@@ -31,20 +35,33 @@ pub(super) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out:
 #[allow(clippy::cast_possible_truncation, reason = "the result of the f64 sum is an f32 probability")]
 pub(super) fn softmax(x: &mut [f32]) {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0_f64;
-    for x in x.iter_mut() {
-        *x = libm::expf(*x - largest);
-        sum += f64::from(*x);
+    let (fours, rest) = x.as_chunks_mut::<4>();
+    for x in fours {
+        *x = exp(f32x4::new(*x) - f32x4::splat(largest)).to_array();
     }
+    for x in rest {
+        [*x, ..] = exp(f32x4::splat(*x - largest)).to_array();
+    }
+    let sum: f64 = x.iter().copied().map(f64::from).sum();
     let scale = (1.0 / sum) as f32;
     for x in x {
         *x *= scale;
     }
 }
 
-/// `x / (1 + e^-x)`.
-pub(super) fn silu(x: f32) -> f32 {
-    x / (1.0 + libm::expf(-x))
+/// `gate = silu(gate) * up`, with `silu(x) = x / (1 + e^-x)`.
+#[inline(never)]
+pub(super) fn silu_mul(gate: &mut [f32], up: &[f32]) {
+    let silu = |x: f32x4| x / (f32x4::ONE + exp(-x));
+    let (fours, rest) = gate.as_chunks_mut::<4>();
+    let (up_fours, up_rest) = up.as_chunks::<4>();
+    for (gate, up) in fours.iter_mut().zip(up_fours) {
+        *gate = (silu(f32x4::new(*gate)) * f32x4::new(*up)).to_array();
+    }
+    for (gate, up) in rest.iter_mut().zip(up_rest) {
+        let [value, ..] = silu(f32x4::splat(*gate)).to_array();
+        *gate = value * up;
+    }
 }
 
 /// GELU, tanh approximation.

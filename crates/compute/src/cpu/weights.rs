@@ -2,28 +2,26 @@
 
 use cdi_model::compute::{ComputeError, MatrixSpec, WeightFormat};
 use cdi_types::manifest::DType;
+use half::f16;
 
 use super::buffer::{Buffer, Meter};
-use super::dot::{CHUNK, F32Row, PackedQuants, Q8Row, pack};
-use crate::stored::{BLOCK, stored_block, widen};
+use super::int8::{Block, Q4Block, Q8Block, ROWS};
+use crate::stored::{BLOCK, block4, block8, widen};
 
 /// A weight matrix. Rows that were not written yet are zero.
 #[derive(Debug)]
 pub struct Matrix {
     pub(super) spec: MatrixSpec,
-    weights: Weights,
+    pub(super) weights: Weights,
 }
 
+/// Quantised blocks stand in groups of eight rows, one after the other; each group holds its blocks in the order of
+/// the columns, and the last one is filled up with rows of zeros.
 #[derive(Debug)]
-enum Weights {
+pub(super) enum Weights {
     F32(Buffer<f32>),
-    Q8 { quants: Buffer<PackedQuants>, scales: Buffer<f32> },
-}
-
-/// The rows of a matrix in the format that it keeps.
-pub(super) enum Rows<'a> {
-    F32(&'a [f32]),
-    Q8 { quants: &'a [PackedQuants], scales: &'a [f32] },
+    Q8(Buffer<Q8Block>),
+    Q4(Buffer<Q4Block>),
 }
 
 impl Matrix {
@@ -31,48 +29,30 @@ impl Matrix {
         if spec.rows == 0 || spec.cols == 0 {
             return Err(ComputeError::Shape(format!("matrix of [{}, {}]", spec.rows, spec.cols)));
         }
-        let elements = u64::from(spec.rows).saturating_mul(u64::from(spec.cols));
+        if !spec.cols.is_multiple_of(spec.format.block()) {
+            return Err(ComputeError::Shape(format!("{:?} rows of {} elements", spec.format, spec.cols)));
+        }
+        let [rows, cols] = [spec.rows, spec.cols].map(u64::from);
+        let blocks = rows.div_ceil(ROWS as u64) * (cols / BLOCK as u64);
         let weights = match spec.format {
-            WeightFormat::F32 => Weights::F32(meter.zeroed(elements)?),
-            WeightFormat::Q8_0 => {
-                if !(spec.cols as usize).is_multiple_of(BLOCK) {
-                    return Err(ComputeError::Shape(format!("Q8_0 rows of {} elements", spec.cols)));
-                }
-                Weights::Q8 {
-                    quants: meter.zeroed(elements / CHUNK as u64)?,
-                    scales: meter.zeroed(elements / BLOCK as u64)?,
-                }
-            }
+            WeightFormat::F32 => Weights::F32(meter.zeroed(rows.saturating_mul(cols))?),
+            WeightFormat::Q8_0 => Weights::Q8(meter.zeroed(blocks)?),
+            WeightFormat::Q4_0 => Weights::Q4(meter.zeroed(blocks)?),
         };
         Ok(Self { spec, weights })
-    }
-
-    pub(super) fn rows(&self) -> Rows<'_> {
-        match &self.weights {
-            Weights::F32(values) => Rows::F32(values),
-            Weights::Q8 { quants, scales } => Rows::Q8 { quants, scales },
-        }
     }
 
     pub(super) fn write(&mut self, first: u32, dtype: DType, bytes: &[u8]) -> Result<(), ComputeError> {
         let range = self.stored_rows(first, dtype, bytes)?;
         let cols = self.spec.cols as usize;
-        let (start, end) = (range.start * cols, range.end * cols);
         match &mut self.weights {
-            Weights::F32(values) => widen(dtype, bytes, &mut values[start..end]),
-            Weights::Q8 { quants, scales } => {
-                let quants = &mut quants[start / CHUNK..end / CHUNK];
-                let scales = &mut scales[start / BLOCK..end / BLOCK];
-                for (i, (quants, scale)) in quants.chunks_exact_mut(BLOCK / CHUNK).zip(scales).enumerate() {
-                    let (q, d) = stored_block(dtype, bytes, i);
-                    *scale = d.to_f32();
-                    for (packed, q) in quants.iter_mut().zip(q.as_chunks::<CHUNK>().0) {
-                        *packed = pack(q);
-                    }
-                }
+            Weights::F32(values) => {
+                widen(dtype, bytes, &mut values[range.start * cols..range.end * cols]);
+                Ok(())
             }
+            Weights::Q8(blocks) => pack(blocks, cols, range, |index| block8(dtype, bytes, index)),
+            Weights::Q4(blocks) => pack(blocks, cols, range, |index| block4(dtype, bytes, index)),
         }
-        Ok(())
     }
 
     /// The rows that `bytes` holds.
@@ -92,23 +72,44 @@ impl Matrix {
         let end = usize::try_from(end).map_err(|_| shape("too many rows"))?;
         Ok(first as usize..end)
     }
-}
-
-impl<'a> Rows<'a> {
-    pub(super) fn f32(values: &'a [f32], cols: usize, row: usize) -> F32Row<'a> {
-        F32Row(&values[row * cols..][..cols])
-    }
-
-    pub(super) fn q8(quants: &'a [PackedQuants], scales: &'a [f32], cols: usize, row: usize) -> Q8Row<'a> {
-        let (chunks, blocks) = (cols / CHUNK, cols / BLOCK);
-        Q8Row { quants: &quants[row * chunks..][..chunks], scales: &scales[row * blocks..][..blocks] }
-    }
 
     /// Writes row `row` to `out`, as f32.
     pub(super) fn widen(&self, row: usize, out: &mut [f32]) {
-        match self {
-            Self::F32(values) => out.copy_from_slice(Self::f32(values, out.len(), row).0),
-            Self::Q8 { quants, scales } => Self::q8(quants, scales, out.len(), row).widen(out),
+        match &self.weights {
+            Weights::F32(values) => out.copy_from_slice(&values[row * out.len()..][..out.len()]),
+            Weights::Q8(blocks) => unpack(blocks, row, out),
+            Weights::Q4(blocks) => unpack(blocks, row, out),
         }
+    }
+}
+
+/// Packs the stored blocks of the rows `range`, which `stored` gives by their number.
+fn pack<B: Block>(
+    blocks: &mut [B],
+    cols: usize,
+    range: std::ops::Range<usize>,
+    stored: impl Fn(usize) -> ([i8; BLOCK], f16),
+) -> Result<(), ComputeError> {
+    let in_a_row = cols / BLOCK;
+    for (i, row) in range.enumerate() {
+        let group = &mut blocks[row / ROWS * in_a_row..][..in_a_row];
+        for (column, block) in group.iter_mut().enumerate() {
+            let (quants, scale) = stored(i * in_a_row + column);
+            // Kernels widen scales by shifting, which has no infinities.
+            if !scale.is_finite() {
+                return Err(ComputeError::Unsupported(format!("row {row} holds a weight that is not finite")));
+            }
+            block.set(row % ROWS, &quants, scale);
+        }
+    }
+    Ok(())
+}
+
+fn unpack<B: Block>(blocks: &[B], row: usize, out: &mut [f32]) {
+    let in_a_row = out.len() / BLOCK;
+    let group = &blocks[row / ROWS * in_a_row..][..in_a_row];
+    for (block, out) in group.iter().zip(out.as_chunks_mut::<BLOCK>().0) {
+        let (quants, scale) = block.get(row % ROWS);
+        *out = quants.map(|q| scale * f32::from(q));
     }
 }

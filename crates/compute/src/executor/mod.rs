@@ -425,6 +425,7 @@ fn kernel_id<C: Compute>(compute: &C, format: WeightFormat) -> String {
     let format = match format {
         WeightFormat::F32 => "f32",
         WeightFormat::Q8_0 => "q8_0",
+        WeightFormat::Q4_0 => "q4_0",
     };
     format!("{}/{format}", compute.kernel_id())
 }

@@ -6,7 +6,7 @@ use half::f16;
 
 use crate::gpu::memory::{Allocation, Memory};
 use crate::gpu::recorder::Recorder;
-use crate::stored::{BLOCK, stored_block, widen};
+use crate::stored::{BLOCK, block8, widen};
 
 /// Most bindings of one matrix: 32 GiB at WebGPU's smallest limit of 128 MiB each.
 const MAX_PARTS: u32 = 256;
@@ -44,12 +44,14 @@ impl Matrix {
         if spec.rows == 0 || spec.cols == 0 {
             return Err(ComputeError::Shape(format!("empty matrix {} x {}", spec.rows, spec.cols)));
         }
-        if spec.format == WeightFormat::Q8_0 && !(spec.cols as usize).is_multiple_of(BLOCK) {
-            return Err(ComputeError::Shape(format!("Q8_0 needs columns divisible by {BLOCK}, not {}", spec.cols)));
+        if !spec.cols.is_multiple_of(spec.format.block()) {
+            let MatrixSpec { format, cols, .. } = spec;
+            return Err(ComputeError::Shape(format!("{format:?} needs columns divisible by {BLOCK}, not {cols}")));
         }
         let row_bytes = match spec.format {
             WeightFormat::F32 => u64::from(spec.cols) * 4,
-            WeightFormat::Q8_0 => u64::from(spec.cols),
+            // No kernel reads 4 bits yet: they are kept in 8, which changes no value.
+            WeightFormat::Q8_0 | WeightFormat::Q4_0 => u64::from(spec.cols),
         };
         let rows_a_part = u32::try_from(memory.largest_binding() / row_bytes).unwrap_or(u32::MAX);
         if rows_a_part == 0 || spec.rows.div_ceil(rows_a_part) > MAX_PARTS {
@@ -61,7 +63,7 @@ impl Matrix {
             let rows = rows_a_part.min(spec.rows - first);
             let data = match spec.format {
                 WeightFormat::F32 => PartData::F32(memory.own(u64::from(rows) * row_bytes)?),
-                WeightFormat::Q8_0 => PartData::Q8 {
+                WeightFormat::Q8_0 | WeightFormat::Q4_0 => PartData::Q8 {
                     quants: memory.own(u64::from(rows) * row_bytes)?,
                     scales: memory.own(u64::from(rows) * u64::from(scale_stride(spec.cols)) * 4)?,
                 },
@@ -131,7 +133,7 @@ impl Q8Planes {
         let mut planes = Self { quants: Vec::new(), scales: Vec::new() };
         for row in 0..rows {
             for block in 0..blocks {
-                let (quants, scale) = stored_block(dtype, stored, row * blocks + block);
+                let (quants, scale) = block8(dtype, stored, row * blocks + block);
                 planes.quants.extend(quants);
                 planes.scales.push(scale);
             }

@@ -35,15 +35,16 @@ fn cpu(reason: String) -> Chosen {
 async fn fastest(now_ms: impl Fn() -> f64) -> Result<Chosen, ComputeError> {
     let choice = Choice::fastest(now_ms).await?;
     let speed = choice.cpu.matvec_gb_s;
+    let variant = choice.variant.name();
     let gpu = choice.backend.adapter().is_some();
     let reason = match &choice.gpu {
         Ok((report, probe)) => format!(
-            "Measured: {} {:.1} GB/s, CPU {speed:.1} GB/s, so the {} computes.",
+            "Measured: {} {:.1} GB/s, CPU ({variant}) {speed:.1} GB/s, so the {} computes.",
             report.name,
             probe.matvec_gb_s,
             if gpu { "GPU" } else { "CPU" }
         ),
-        Err(error) => format!("No usable GPU ({error}); CPU {speed:.1} GB/s."),
+        Err(error) => format!("No usable GPU ({error}); CPU ({variant}) {speed:.1} GB/s."),
     };
     Ok(Chosen { backend: choice.backend, tier: if gpu { Tier::Gpu } else { Tier::Cpu }, reason })
 }

@@ -10,18 +10,16 @@ use std::time::UNIX_EPOCH;
 use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
-use crate::settings::Module;
-
-/// Makes `<bin>.js` and `<bin>_bg.wasm` in a directory of their own and returns it.
+/// Makes `<stem>.js` and `<stem>_bg.wasm` of a binary in a directory of their own and returns it.
 ///
 /// Does nothing when the compiled module is that of the last time.
-pub fn generate(module: &Module, compiled: &Path, out: &Path) -> Result<PathBuf> {
-    let input = compiled.join(&module.bin).with_extension("wasm");
-    let dir = out.join("modules").join(&module.bin);
-    let stamp_file = out.join("modules").join(format!("{}.stamp", module.bin));
+pub fn generate(bin: &str, stem: &str, compiled: &Path, out: &Path) -> Result<PathBuf> {
+    let input = compiled.join(bin).with_extension("wasm");
+    let dir = out.join("modules").join(stem);
+    let stamp_file = out.join("modules").join(format!("{stem}.stamp"));
     let stamp = identity(&input)?;
     if dir.is_dir() && fs::read_to_string(&stamp_file).is_ok_and(|last| last == stamp) {
-        println!("  {}: unchanged", module.bin);
+        println!("  {stem}: unchanged");
         return Ok(dir);
     }
     if dir.is_dir() {
@@ -29,7 +27,7 @@ pub fn generate(module: &Module, compiled: &Path, out: &Path) -> Result<PathBuf>
     }
     let mut output = Bindgen::new()
         .input_path(&input)
-        .out_name(&module.bin)
+        .out_name(stem)
         .web(true)
         .and_then(|bindgen| {
             bindgen.typescript(false).remove_name_section(true).remove_producers_section(true).generate_output()
@@ -37,7 +35,7 @@ pub fn generate(module: &Module, compiled: &Path, out: &Path) -> Result<PathBuf>
         .with_context(|| format!("no bindings for {}", input.display()))?;
     // A C function that no crate brought along: it would fail in the browser only, as an unknown module specifier.
     if let Some(import) = output.wasm().imports.iter().find(|import| import.module == "env") {
-        bail!("module {} imports `{}` from \"env\", which no browser provides", module.bin, import.name);
+        bail!("module {stem} imports `{}` from \"env\", which no browser provides", import.name);
     }
     output.emit(&dir).with_context(|| format!("cannot write to {}", dir.display()))?;
     fs::write(&stamp_file, stamp).with_context(|| format!("cannot write {}", stamp_file.display()))?;

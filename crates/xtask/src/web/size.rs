@@ -12,18 +12,19 @@ use crate::settings::Module;
 
 /// Prints one row a module and fails when one is over its budget.
 pub fn check(modules: &[Module], dist: &Path) -> Result<()> {
-    println!("\n   {:<10} {:>12} {:>12} {:>12} {:>6}", "module", "bytes", "gzip -9", "budget", "used");
+    println!("\n   {:<15} {:>12} {:>12} {:>12} {:>6}", "module", "bytes", "gzip -9", "budget", "used");
     let mut over = Vec::new();
-    for Module { bin, gzip_budget_bytes } in modules {
-        let files = [format!("{bin}_bg.wasm"), format!("{bin}.js")].map(|name| dist.join(name));
+    let stems = modules.iter().flat_map(|module| module.stems().map(|stem| (stem, module.gzip_budget_bytes)));
+    for (stem, budget) in stems {
+        let files = [format!("{stem}_bg.wasm"), format!("{stem}.js")].map(|name| dist.join(name));
         let (mut raw, mut gzip) = (0, 0);
         for file in &files {
             raw += fs::metadata(file).with_context(|| format!("{} is missing", file.display()))?.len();
             gzip += gzip_bytes(file)?;
         }
-        println!("   {bin:<10} {raw:>12} {gzip:>12} {gzip_budget_bytes:>12} {:>4} %", gzip * 100 / gzip_budget_bytes);
-        if gzip > *gzip_budget_bytes {
-            over.push(bin.as_str());
+        println!("   {stem:<15} {raw:>12} {gzip:>12} {budget:>12} {:>4} %", gzip * 100 / budget);
+        if gzip > budget {
+            over.push(stem);
         }
     }
     ensure!(
@@ -52,7 +53,7 @@ mod tests {
         let dist = tempfile::tempdir().unwrap();
         fs::write(dist.path().join("page.js"), "js").unwrap();
         fs::write(dist.path().join("page_bg.wasm"), [0; 1000]).unwrap();
-        let budget = |gzip_budget_bytes| [Module { bin: "page".into(), gzip_budget_bytes }];
+        let budget = |gzip_budget_bytes| [Module { bin: "page".into(), gzip_budget_bytes, variant: Vec::new() }];
         assert!(check(&budget(200), dist.path()).is_ok());
         let error = check(&budget(20), dist.path()).unwrap_err().to_string();
         assert!(error.contains("page"), "{error}");
