@@ -18,7 +18,6 @@ mod server {
     use libp2p::swarm::{self, NetworkBehaviour, StreamProtocol, Swarm, SwarmEvent};
     use libp2p::{relay, swarm::Stream};
     use libp2p_stream as stream;
-    use tokio::io::AsyncReadExt as _;
 
     #[derive(NetworkBehaviour)]
     struct Behaviour {
@@ -32,7 +31,7 @@ mod server {
         writer.close().await
     }
 
-    pub async fn run() -> Result<(), Box<dyn Error>> {
+    pub async fn run() -> Result<std::convert::Infallible, Box<dyn Error>> {
         let keypair = Keypair::generate_ed25519();
         let peer = keypair.public().to_peer_id();
         let direct = DirectTransport::new(keypair, Certificate::generate()?, Config::default());
@@ -44,8 +43,10 @@ mod server {
         let mut incoming = behaviour.streams.new_control().accept(StreamProtocol::new("/test/echo/1"))?;
         let mut swarm = Swarm::new(transport, behaviour, peer, swarm::Config::with_tokio_executor());
         swarm.listen_on(address_of(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-        let mut stdin = tokio::io::stdin();
-        let mut byte = [0];
+        std::thread::spawn(|| {
+            let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
+            std::process::exit(0);
+        });
         loop {
             tokio::select! {
                 event = swarm.select_next_some() => if let SwarmEvent::NewListenAddr { address, .. } = event {
@@ -53,7 +54,6 @@ mod server {
                     println!("{}", address.with(Protocol::P2p(peer)));
                 },
                 Some((_, stream)) = incoming.next() => drop(tokio::spawn(echo(stream))),
-                _ = stdin.read(&mut byte) => return Ok(()),
             }
         }
     }
@@ -62,7 +62,7 @@ mod server {
 #[cfg(not(target_arch = "wasm32"))]
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    server::run().await
+    match server::run().await? {}
 }
 
 #[cfg(target_arch = "wasm32")]
