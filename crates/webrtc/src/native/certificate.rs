@@ -13,6 +13,9 @@ const MAGIC: &[u8; 8] = b"cdi-dtl1";
 /// Longest encoding that is read. A P-256 certificate has about 400 bytes, its key about 140.
 const MAX_BYTES: usize = 8 * 1024;
 
+/// SHA-256 of what follows: the stack panics when it is given a damaged key.
+const CHECKSUM_BYTES: usize = 32;
+
 /// Length of the prefix that says where the certificate ends and the key begins.
 const LENGTH_BYTES: usize = 4;
 
@@ -47,7 +50,8 @@ impl Certificate {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let length = u32::try_from(self.0.certificate.len()).expect("a certificate is short");
-        [&MAGIC[..], &length.to_be_bytes(), &self.0.certificate, &self.0.private_key].concat()
+        let body = [&length.to_be_bytes()[..], &self.0.certificate, &self.0.private_key].concat();
+        [&MAGIC[..], &Sha256::digest(&body), &body].concat()
     }
 
     /// What [`Certificate::to_bytes`] wrote.
@@ -57,6 +61,10 @@ impl Certificate {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CertificateError> {
         let malformed = CertificateError::Malformed;
         let rest = bytes.strip_prefix(MAGIC).filter(|_| bytes.len() <= MAX_BYTES).ok_or(malformed)?;
+        let (checksum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or(malformed)?;
+        if Sha256::digest(rest)[..] != checksum[..] {
+            return Err(malformed);
+        }
         let (length, rest) = rest.split_first_chunk::<LENGTH_BYTES>().ok_or(malformed)?;
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| malformed)?;
         let (certificate, private_key) = rest.split_at_checked(length).ok_or(malformed)?;
@@ -100,11 +108,20 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn damaged_bytes_are_refused_without_a_panic(
+        fn any_bytes_are_refused_without_a_panic(
             bytes in proptest::collection::vec(0_u8.., 0..64), length in 0_u32..,
         ) {
-            let _ = Certificate::from_bytes(&bytes);
-            let _ = Certificate::from_bytes(&[&MAGIC[..], &length.to_be_bytes(), &bytes].concat());
+            proptest::prop_assert!(Certificate::from_bytes(&bytes).is_err());
+            let body = [&length.to_be_bytes()[..], &bytes].concat();
+            let _ = Certificate::from_bytes(&[&MAGIC[..], &Sha256::digest(&body), &body].concat());
+        }
+
+        #[test]
+        fn any_damage_is_noticed(at in 0_usize..10_000, bit in 0_u8..8) {
+            let mut bytes = Certificate::generate().unwrap().to_bytes();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            proptest::prop_assert_eq!(Certificate::from_bytes(&bytes).unwrap_err(), CertificateError::Malformed);
         }
     }
 }

@@ -25,6 +25,10 @@ pub(super) const INBOX_DATAGRAMS: usize = 512;
 /// Datagrams that wait while the connection is held up.
 const MAX_HELD_DATAGRAMS: usize = 512;
 
+/// Bytes of DTLS that are sent to a peer that has not yet shown that it gets them: our flight of the handshake,
+/// a few times. Whoever asks in somebody else's name makes us send him no more than this.
+const MAX_UNVERIFIED_BYTES: usize = 8 * 1024;
+
 /// How often a connection that is held up looks whether its streams have been read.
 const PAUSE_TICK: Duration = Duration::from_millis(5);
 
@@ -58,6 +62,8 @@ pub(super) struct Driver {
     pause: Pause,
     last_heard: Instant,
     silence_timeout: Duration,
+    /// What may still be sent before the peer has answered; `None` afterwards.
+    unverified_bytes: Option<usize>,
     end: Option<End>,
 }
 
@@ -82,6 +88,7 @@ impl Driver {
             pause: Pause::default(),
             last_heard: Instant::now(),
             silence_timeout,
+            unverified_bytes: Some(MAX_UNVERIFIED_BYTES),
             end: None,
         }
     }
@@ -125,7 +132,13 @@ impl Driver {
         }
     }
 
-    async fn send(&self, transmit: &Transmit) {
+    async fn send(&mut self, transmit: &Transmit) {
+        if let Some(left) = &mut self.unverified_bytes
+            && is_dtls(&transmit.contents)
+        {
+            let Some(rest) = left.checked_sub(transmit.contents.len()) else { return };
+            *left = rest;
+        }
         let local = self.locals.iter().find(|local| local.address == transmit.source).or(self.locals.first());
         if let Some(local) = local {
             // What cannot be sent is lost, as on any network; all layers above repeat.
@@ -182,8 +195,7 @@ impl Driver {
     fn on_datagram(&mut self, datagram: Datagram) {
         self.last_heard = Instant::now();
         // ICE goes on in a pause, or the peer would think that we are gone.
-        let is_dtls = datagram.bytes.first().is_some_and(|first| DTLS.contains(first));
-        if !is_dtls || (self.held.is_empty() && !self.is_paused()) {
+        if !is_dtls(&datagram.bytes) || (self.held.is_empty() && !self.is_paused()) {
             self.feed(&datagram);
         } else if self.held.len() < MAX_HELD_DATAGRAMS {
             self.held.push_back(datagram);
@@ -216,6 +228,7 @@ impl Driver {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Connected => {
+                self.unverified_bytes = None;
                 let digest = self.rtc.direct_api().remote_dtls_fingerprint().map(|found| found.bytes.clone());
                 match digest.and_then(|digest| digest.try_into().ok()) {
                     Some(digest) => self.link.connected(Fingerprint::new(digest)),
@@ -229,6 +242,10 @@ impl Driver {
             _ => {}
         }
     }
+}
+
+fn is_dtls(datagram: &[u8]) -> bool {
+    datagram.first().is_some_and(|first| DTLS.contains(first))
 }
 
 /// Whatever ended the connection, a defect included, its owner gets to know.
