@@ -127,7 +127,7 @@ async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
         let host = request.headers().get(HOST)?.to_str().ok()?;
         address::from_host(host)
     };
-    let addresses = match &site.external[..] {
+    let addresses: Vec<Address> = match &site.external[..] {
         [] => {
             // The better one first: a client that cannot use it, as a page served over TLS, takes the other.
             let web_socket = at_host().unwrap_or_else(|| site.fallback.clone());

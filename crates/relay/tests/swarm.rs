@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cdi_net::framed::{read_message, write_message};
 use cdi_net::{LinkKind, NetError, NetEvent, NetStream};
-use cdi_relay::{Config, Relay, WebRtcListen};
+use cdi_relay::{Config, Relay, RelayError, WebRtcListen};
 use cdi_types::PeerId;
 use cdi_types::advert::MAX_ADVERT_BYTES;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -182,7 +182,16 @@ async fn webrtc_direct_reaches_a_relay_and_nodes_behind_it() {
     relay.shutdown().await;
 
     let socket = cdi_webrtc::direct::parse_dial_address(address.as_multiaddr()).expect("our own address").socket;
-    let again = start(WebRtcListen::At(socket)).await.expect("a relay starts again");
+    // The port is free when the last connection has gone.
+    let again = async {
+        loop {
+            match start(WebRtcListen::At(socket)).await {
+                Err(RelayError::WebRtcListen { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                started => return started.expect("a relay starts again"),
+            }
+        }
+    };
+    let again = tokio::time::timeout(PATIENCE, again).await.expect("the port is given back");
     assert_eq!(again.webrtc_address(), Some(address));
 }
 

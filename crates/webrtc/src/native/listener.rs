@@ -20,6 +20,9 @@ use crate::authenticate::Certificates;
 /// How often connections that are over are forgotten.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The same, when only the last connections hold the port.
+const STOPPING_SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Connections that wait for the swarm to take them.
 pub(super) const BACKLOG: usize = 32;
 
@@ -68,7 +71,10 @@ impl Listener {
                     Err(_) => tokio::time::sleep(ERROR_PAUSE).await,
                 },
                 _ = sweep.tick() => self.table.retain(|inbox| !inbox.is_closed()),
-                () = self.accepted.closed(), if !self.is_stopping => self.is_stopping = true,
+                () = self.accepted.closed(), if !self.is_stopping => {
+                    self.is_stopping = true;
+                    sweep = tokio::time::interval(STOPPING_SWEEP_INTERVAL);
+                }
             }
             if self.is_stopping && self.table.len() == 0 {
                 return;
