@@ -106,6 +106,8 @@ impl Address {
         let has = |wanted: fn(&Protocol<'_>) -> bool| self.0.iter().any(|p| wanted(&p));
         if self.is_webrtc() {
             "WebRTC"
+        } else if has(|p| matches!(p, Protocol::WebRTCDirect)) {
+            "WebRTC-direct"
         } else if has(|p| matches!(p, Protocol::Wss(_) | Protocol::Tls)) {
             "secure WebSocket"
         } else if has(|p| matches!(p, Protocol::Ws(_))) {
@@ -117,8 +119,9 @@ impl Address {
         }
     }
 
+    /// Whether a relay only carries the signalling.
     pub(crate) fn is_webrtc(&self) -> bool {
-        self.0.iter().any(|p| matches!(p, Protocol::WebRTC | Protocol::WebRTCDirect))
+        self.0.iter().any(|p| p == Protocol::WebRTC)
     }
 
     /// Whether a connection to or from this address goes through a relay.
@@ -189,6 +192,7 @@ mod tests {
         assert_eq!(address("/dns4/example.org/tcp/443/tls/ws").transport(), "secure WebSocket");
         assert_eq!(address("/dns4/example.org/tcp/443/wss").transport(), "secure WebSocket");
         assert_eq!(address("/ip4/127.0.0.1/tcp/1").transport(), "TCP");
+        assert_eq!(address("/ip4/127.0.0.1/udp/1/webrtc-direct").transport(), "WebRTC-direct");
     }
 
     #[test]

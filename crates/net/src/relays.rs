@@ -2,6 +2,7 @@
 //!
 //! A pure state machine: the worker tells it what happened and when, and does what [`Relays::due`] asks.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use cdi_platform::time::Instant;
@@ -20,6 +21,8 @@ const STABLE: Duration = Duration::from_secs(10);
 pub(crate) struct Relay {
     /// Where it is dialled.
     pub(crate) address: Address,
+    /// Where else it can be dialled: these take their turns when a dial fails.
+    others: VecDeque<Address>,
     /// Who it is: from the address, or learnt when it first answered.
     pub(crate) peer: Option<PeerId>,
     /// The connection to it, if there is one.
@@ -54,16 +57,21 @@ pub(crate) struct Lost {
 pub(crate) struct Relays(Vec<Relay>);
 
 impl Relays {
-    /// The relays at `addresses`, all due at `now`. `seed` makes the waiting times.
+    /// The relays at `addresses`, all due at `now`; of one relay the better address comes first. `seed` makes
+    /// the waiting times.
     pub(crate) fn new(addresses: Vec<Address>, seed: u64, now: Instant) -> Self {
-        let relay = |(index, address): (usize, Address)| Relay {
-            peer: address.peer(),
-            address,
-            connection: None,
-            state: State::Waiting(now),
-            backoff: Backoff::new(seed.wrapping_add(index as u64)),
-        };
-        Self(addresses.into_iter().enumerate().map(relay).collect())
+        let mut relays: Vec<Relay> = Vec::new();
+        for address in addresses {
+            let peer = address.peer();
+            if let Some(known) = relays.iter_mut().find(|r| peer.is_some() && r.peer == peer) {
+                known.others.push_back(address);
+                continue;
+            }
+            let backoff = Backoff::new(seed.wrapping_add(relays.len() as u64));
+            let state = State::Waiting(now);
+            relays.push(Relay { peer, address, others: VecDeque::new(), connection: None, state, backoff });
+        }
+        Self(relays)
     }
 
     /// The relay at `index`.
@@ -179,8 +187,13 @@ impl Relay {
             self.backoff.reset();
         }
         let retry_in = self.backoff.next();
+        let was_dialling = matches!(self.state, State::Dialling(_));
         self.state = State::Waiting(now + retry_in);
-        Lost { address: self.address.clone(), retry_in }
+        let lost = Lost { address: self.address.clone(), retry_in };
+        if was_dialling && let Some(next) = self.others.pop_front() {
+            self.others.push_back(std::mem::replace(&mut self.address, next));
+        }
+        lost
     }
 }
 
@@ -259,6 +272,25 @@ mod tests {
         };
         assert!(hold(Duration::from_secs(1)) > waits[0] * 10, "a link that falls at once is not a success");
         assert!(hold(STABLE) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn addresses_of_one_relay_take_turns() {
+        let now = Instant::now();
+        let [first, second] = ["tcp/1/ws", "udp/2/webrtc-direct"]
+            .map(|way| format!("/ip4/127.0.0.1/{way}/p2p/{PEER}").parse::<Address>().expect("an address"));
+        let mut relays = Relays::new(vec![first.clone(), second.clone()], 7, now);
+        assert_eq!(relays.due(now), [0], "one relay is dialled once");
+        for expected in [&first, &second, &first] {
+            assert_eq!(&relays.get(0).address, expected);
+            relays.dialling(0, id(1));
+            assert_eq!(&relays.dial_failed(id(1), now).expect("it was being dialled").address, expected);
+        }
+        relays.dialling(0, id(2));
+        relays.connected(id(2), PEER.parse().expect("a peer id"));
+        relays.reserving(0, ListenerId::next());
+        relays.connection_closed(id(2), now);
+        assert_eq!(relays.get(0).address, second, "the way that worked is tried again");
     }
 
     #[test]

@@ -32,9 +32,11 @@ pub(crate) struct Parts {
     pub(crate) guard: Guard,
 }
 
-/// TCP and WebSocket, with names resolved, and circuits through relays.
+/// TCP and WebSocket with names resolved, WebRTC-direct to relays, and circuits through them.
 #[cfg(not(target_arch = "wasm32"))]
 mod target {
+    use cdi_webrtc::native::{Certificate, Config, DirectTransport};
+    use futures::future::Either;
     use libp2p::core::upgrade::Version;
     use libp2p::swarm::dummy;
     use libp2p::{Transport as _, dns, noise, tcp, websocket, yamux};
@@ -53,16 +55,21 @@ mod target {
             let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
             dns::tokio::Transport::system(tcp).map_err(|e| NetError::Start(format!("name resolution: {e}")))
         };
+        let certificate = Certificate::generate().map_err(|e| NetError::Start(e.to_string()))?;
+        let server = DirectTransport::new(keypair.clone(), certificate, Config::default());
         let (relayed, relay) = relay::client::new(keypair.public().to_peer_id());
-        let transport = relayed
+        let streamed = relayed
             .or_transport(websocket::Config::new(resolved()?))
             .or_transport(resolved()?)
             .upgrade(Version::V1Lazy)
             .authenticate(noise::Config::new(keypair).map_err(|e| NetError::Start(format!("noise: {e}")))?)
             .multiplex(yamux::Config::default())
-            .timeout(CONNECT_TIMEOUT)
-            .boxed();
-        Ok(Parts { transport, relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
+            .timeout(CONNECT_TIMEOUT);
+        let transport = server.or_transport(streamed).map(|either, _| match either {
+            Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+            Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+        });
+        Ok(Parts { transport: transport.boxed(), relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
     }
 
     /// There is nothing that would use them.
@@ -73,7 +80,7 @@ mod target {
     }
 }
 
-/// WebRTC between tabs, WebSocket to relays, and circuits through them.
+/// WebRTC between tabs, WebRTC-direct and WebSocket to relays, and circuits through them.
 #[cfg(target_arch = "wasm32")]
 mod target {
     use cdi_webrtc::browser::{self, PageHideGuard};
@@ -104,7 +111,9 @@ mod target {
             .authenticate(noise::Config::new(keypair).map_err(|e| NetError::Start(format!("noise: {e}")))?)
             .multiplex(yamux::Config::default())
             .timeout(CONNECT_TIMEOUT);
-        let transport = webrtc.or_transport(over_relay).map(|either, _| match either {
+        let server = browser::DirectTransport::new(keypair.clone(), direct.connections(), CONNECT_TIMEOUT);
+        let over_udp = webrtc.or_transport(server).map(|either, _| either.into_inner());
+        let transport = over_udp.or_transport(over_relay).map(|either, _| match either {
             Either::Left((peer, muxer)) => (peer, muxer),
             Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
         });

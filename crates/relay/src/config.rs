@@ -23,6 +23,18 @@ pub enum StunListen {
     Nowhere,
 }
 
+/// Where browsers connect over WebRTC-direct, which needs neither a domain nor TLS.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WebRtcListen {
+    /// At the address of the page and the UDP port after its number; nowhere if that is taken.
+    #[default]
+    BesideHttp,
+    /// At this UDP port.
+    At(SocketAddr),
+    /// Nowhere.
+    Nowhere,
+}
+
 /// How a relay is set up. The default is what a developer wants: this machine only, a new identity each time.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -30,7 +42,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where native nodes connect over TCP; `None` for nowhere.
     pub p2p_listen: Option<Address>,
-    /// Addresses at which browsers reach this relay. Empty: the one that the page was asked for at.
+    /// Where browsers connect over WebRTC-direct.
+    pub webrtc: WebRtcListen,
+    /// Addresses at which browsers reach this relay; one for WebRTC-direct gets the hash of the certificate by
+    /// itself. Empty: the one that the page was asked for at.
     pub external: Vec<Address>,
     /// Where the identity is kept; `None` for a new one each time.
     pub data: Option<PathBuf>,
@@ -49,6 +64,7 @@ impl Default for Config {
         Self {
             listen: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into(),
             p2p_listen: None,
+            webrtc: WebRtcListen::default(),
             external: Vec::new(),
             data: None,
             network: Network::default(),

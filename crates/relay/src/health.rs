@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use cdi_platform::time::Instant;
+use cdi_webrtc::native::{Counters, Figures};
 use serde::Serialize;
 
 /// Figures that the swarm keeps and the HTTP side reads.
@@ -21,6 +22,7 @@ pub(crate) struct Health {
     pub(crate) stun_limited: AtomicU64,
     /// Datagrams at the STUN port that were no requests.
     pub(crate) stun_ignored: AtomicU64,
+    webrtc: Counters,
 }
 
 /// A reading of them.
@@ -35,11 +37,12 @@ pub(crate) struct Reading {
     stun_answered: u64,
     stun_limited: u64,
     stun_ignored: u64,
+    webrtc: Figures,
 }
 
 impl Health {
-    /// All zero, from now on.
-    pub(crate) fn new() -> Self {
+    /// All zero, from now on. WebRTC-direct counts by itself.
+    pub(crate) fn new(webrtc: Counters) -> Self {
         Self {
             started: Instant::now(),
             peers: AtomicUsize::new(0),
@@ -48,6 +51,7 @@ impl Health {
             stun_answered: AtomicU64::new(0),
             stun_limited: AtomicU64::new(0),
             stun_ignored: AtomicU64::new(0),
+            webrtc,
         }
     }
 
@@ -63,6 +67,7 @@ impl Health {
             stun_answered: self.stun_answered.load(Ordering::Relaxed),
             stun_limited: self.stun_limited.load(Ordering::Relaxed),
             stun_ignored: self.stun_ignored.load(Ordering::Relaxed),
+            webrtc: self.webrtc.figures(),
         }
     }
 }

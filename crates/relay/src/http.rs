@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::ice::Services;
 use crate::ipfs::{self, Blocks};
 use crate::limits::{MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_WRITE_BUFFER_BYTES};
+use crate::webrtc::WebRtc;
 use crate::websocket::Upgraded;
 use crate::{address, page};
 
@@ -46,6 +47,8 @@ pub(crate) struct Site {
     pub(crate) external: Vec<Address>,
     /// Addresses when a request names no usable host.
     pub(crate) fallback: Address,
+    /// Where WebRTC-direct is served.
+    pub(crate) webrtc: Option<WebRtc>,
     /// Manifests of the models whose blocks are served.
     pub(crate) models: Vec<Cid>,
     pub(crate) health: Arc<Health>,
@@ -124,8 +127,13 @@ async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
         let host = request.headers().get(HOST)?.to_str().ok()?;
         address::from_host(host)
     };
-    let addresses = match &site.external[..] {
-        [] => vec![at_host().unwrap_or_else(|| site.fallback.clone())],
+    let addresses: Vec<Address> = match &site.external[..] {
+        [] => {
+            // The better one first: a client that cannot use it, as a page served over TLS, takes the other.
+            let web_socket = at_host().unwrap_or_else(|| site.fallback.clone());
+            let direct = site.webrtc.and_then(|webrtc| webrtc.address_beside(&web_socket));
+            std::iter::once(web_socket).chain(direct).collect()
+        }
         external => external.to_vec(),
     };
     let host = addresses.first().and_then(Address::host).unwrap_or_default();

@@ -6,6 +6,7 @@
 
 mod accept;
 mod address;
+mod certificate;
 mod config;
 mod genesis;
 mod health;
@@ -19,8 +20,9 @@ mod relay;
 mod stop;
 mod stun;
 mod swarm;
+mod webrtc;
 mod websocket;
 
-pub use config::{Config, StunListen};
+pub use config::{Config, StunListen, WebRtcListen};
 pub use ice::Turn;
 pub use relay::{Relay, RelayError, RelayHandle};

@@ -27,6 +27,20 @@ pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 /// WebSockets that wait for the swarm to take them.
 pub const WEBSOCKET_BACKLOG: usize = 64;
 
+/// WebRTC-direct handshakes in progress: each holds keys and buffers for a stranger.
+pub const MAX_WEBRTC_HANDSHAKES: usize = 128;
+/// Of these, from one address.
+pub const MAX_WEBRTC_HANDSHAKES_PER_IP: usize = 32;
+/// WebRTC-direct connections that one address may ask for at once, and then one every [`WEBRTC_IP_INTERVAL`].
+pub const WEBRTC_IP_BURST: u32 = 256;
+/// See [`WEBRTC_IP_BURST`].
+pub const WEBRTC_IP_INTERVAL: Duration = Duration::from_millis(200);
+/// WebRTC-direct connections. Each may hold some MB while its streams are not read.
+pub const MAX_WEBRTC_CONNECTIONS: usize = 1024;
+/// A WebRTC-direct connection from which nothing comes for this time is lost. Browsers send a check every few
+/// seconds, also in hidden tabs.
+pub const WEBRTC_SILENCE: Duration = Duration::from_secs(30);
+
 /// Connections of the swarm.
 pub const MAX_CONNECTIONS: u32 = 2048;
 /// Of these, to one peer: a tab that lost its connection dials again before the old one is noticed.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
-use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, Turn};
+use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, Turn, WebRtcListen};
 use cdi_types::Network;
 use clap::Parser;
 
@@ -28,8 +28,16 @@ struct Arguments {
     /// No port for native nodes; they can use the WebSocket.
     #[arg(long, conflicts_with = "p2p_listen")]
     no_p2p_listen: bool,
+    /// The UDP port at which browsers connect over WebRTC-direct, which needs neither a domain nor TLS. Default:
+    /// that after the number of --listen, or none if it is taken.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    webrtc_listen: Option<SocketAddr>,
+    /// No WebRTC-direct.
+    #[arg(long, conflicts_with = "webrtc_listen")]
+    no_webrtc: bool,
     /// Address at which browsers reach this relay, e.g. /dns4/relay.example.org/tcp/443/tls/ws behind a
-    /// proxy that does TLS. May be repeated. Without it: the address that the page was loaded from.
+    /// proxy that does TLS, or /ip4/<public address>/udp/<port>/webrtc-direct. May be repeated. Without it: the
+    /// address that the page was loaded from.
     #[arg(long, value_name = "MULTIADDR")]
     external: Vec<Address>,
     /// Where browsers ask for their public address (STUN, over UDP). Default: the address and port number of
@@ -78,9 +86,15 @@ impl Arguments {
             Some(address) => StunListen::At(address),
             None => StunListen::BesideHttp,
         };
+        let webrtc = match self.webrtc_listen {
+            _ if self.no_webrtc => WebRtcListen::Nowhere,
+            Some(address) => WebRtcListen::At(address),
+            None => WebRtcListen::BesideHttp,
+        };
         Ok(Config {
             listen: self.listen,
             p2p_listen: self.p2p_listen,
+            webrtc,
             external: self.external,
             data: Some(data),
             network: self.network,

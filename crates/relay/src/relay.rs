@@ -15,6 +15,7 @@ use libp2p::swarm::SwarmEvent;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinHandle;
 
+use crate::certificate::CertificateError;
 use crate::config::{Config, StunListen};
 use crate::health::Health;
 use crate::http::Site;
@@ -22,8 +23,9 @@ use crate::ice::Services;
 use crate::identity::IdentityError;
 use crate::stop::Stopper;
 use crate::swarm::Behaviour;
+use crate::webrtc::WebRtc;
 use crate::websocket::Upgrades;
-use crate::{accept, address, genesis, http, ice, identity, stop, stun, swarm};
+use crate::{accept, address, certificate, genesis, http, ice, identity, stop, stun, swarm, webrtc};
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +57,17 @@ pub enum RelayError {
     /// A URL is not one of a STUN or TURN server.
     #[error("{0:?} is no STUN or TURN URL, e.g. stun:stun.example.org:3478")]
     IceUrl(String),
+    /// The UDP port for WebRTC-direct is taken, or may not be used.
+    #[error("cannot listen on UDP {address}: {reason}. Take another with --webrtc-listen, or none with --no-webrtc")]
+    WebRtcListen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// What the transport said.
+        reason: String,
+    },
+    /// There is no certificate for WebRTC-direct.
+    #[error("no certificate: {0}")]
+    Certificate(#[from] CertificateError),
     /// There is no identity.
     #[error("no identity: {0}")]
     Identity(#[from] IdentityError),
@@ -80,6 +93,7 @@ pub struct RelayHandle {
     peer_id: PeerId,
     p2p_addresses: Vec<Address>,
     stun_addr: Option<SocketAddr>,
+    webrtc: Option<WebRtc>,
     stop: Stopper,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -105,7 +119,10 @@ impl Relay {
         let (model, blocks) = genesis.await.map_err(|_| RelayError::Interrupted)??;
 
         let (upgrades, upgraded) = Upgrades::new();
-        let mut swarm = swarm::build(&keypair, config.network, upgrades)?;
+        let certificate = certificate::load(config.data.as_deref()).await?;
+        let direct = webrtc::transport(&keypair, certificate);
+        let (fingerprint, counters) = (direct.fingerprint(), direct.counters());
+        let mut swarm = swarm::build(&keypair, config.network, upgrades, direct)?;
         let own = Address::from(address::web_socket_address(address::loopback_if_unspecified(http_addr)));
         let mut p2p_addresses = Vec::new();
         listen_on(&mut swarm, &own, &mut p2p_addresses).await?;
@@ -115,15 +132,24 @@ impl Relay {
             listen_on(&mut swarm, address, &mut p2p_addresses).await?;
         }
 
-        let announced = if config.external.is_empty() { vec![own.clone()] } else { config.external.clone() };
-        let health = Arc::new(Health::new());
+        let bound = webrtc::listen(&mut swarm, config.webrtc, http_addr).await?;
+        let webrtc = bound.map(|socket| WebRtc { socket, fingerprint });
+
+        let external: Vec<Address> = config.external.into_iter().map(|a| webrtc::complete(a, fingerprint)).collect();
+        let mut announced = external.clone();
+        if announced.is_empty() {
+            announced.push(own.clone());
+            announced.extend(webrtc.map(WebRtc::local_address));
+        }
+        let health = Arc::new(Health::new(counters));
         let asked = swarm.behaviour_mut().accept_ice(config.network)?;
         let worker = swarm::Worker::new(swarm, &announced, health.clone());
         let site = Site {
             peer: peer_id,
             network: config.network,
-            external: config.external,
+            external,
             fallback: own,
+            webrtc,
             models: vec![model],
             health: health.clone(),
             upgraded,
@@ -138,7 +164,10 @@ impl Relay {
         ];
         tasks.extend(stun_socket.map(|socket| tokio::spawn(stun::serve(socket, health, stopped))));
         tracing::info!(%http_addr, peer = %peer_id, %model, network = %config.network, "relay started");
-        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stun_addr, stop, tasks })
+        if let Some(webrtc) = webrtc {
+            tracing::info!(address = %webrtc.local_address(), "WebRTC-direct, for pages of any origin");
+        }
+        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stun_addr, webrtc, stop, tasks })
     }
 }
 
@@ -234,6 +263,16 @@ impl RelayHandle {
     #[must_use]
     pub const fn stun_addr(&self) -> Option<SocketAddr> {
         self.stun_addr
+    }
+
+    /// The address that a client on this machine dials over WebRTC-direct, if the relay listens for it.
+    ///
+    /// # Panics
+    /// Never: the address names no peer yet.
+    #[must_use]
+    pub fn webrtc_address(&self) -> Option<Address> {
+        let named = |a: Address| a.with_peer(self.peer_id).expect("the address names no peer");
+        self.webrtc.map(|webrtc| named(webrtc.local_address()))
     }
 
     /// Where native nodes connect over TCP.

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 
 use cdi_net::{Address, NetError, NetStream, gossip};
 use cdi_types::{Keypair, Network, PeerId};
+use cdi_webrtc::native::DirectTransport;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
+use futures::future::Either;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
@@ -49,7 +51,12 @@ impl Behaviour {
 ///
 /// # Errors
 /// [`NetError::Start`] when libp2p refuses the settings.
-pub(crate) fn build(keypair: &Keypair, network: Network, upgrades: Upgrades) -> Result<Swarm<Behaviour>, NetError> {
+pub(crate) fn build(
+    keypair: &Keypair,
+    network: Network,
+    upgrades: Upgrades,
+    webrtc: DirectTransport,
+) -> Result<Swarm<Behaviour>, NetError> {
     let key = keypair.to_libp2p();
     let peer = key.public().to_peer_id();
     let identify = identify::Config::new(cdi_net::identify_protocol(network), key.public())
@@ -68,18 +75,26 @@ pub(crate) fn build(keypair: &Keypair, network: Network, upgrades: Upgrades) -> 
         streams: cdi_net::streams::Behaviour::default(),
     };
     let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(limits::IDLE_TIMEOUT);
-    Ok(Swarm::new(transport(&key, upgrades)?, behaviour, peer, config))
+    Ok(Swarm::new(transport(&key, upgrades, webrtc)?, behaviour, peer, config))
 }
 
-fn transport(key: &libp2p::identity::Keypair, upgrades: Upgrades) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+fn transport(
+    key: &libp2p::identity::Keypair,
+    upgrades: Upgrades,
+    webrtc: DirectTransport,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let noise = noise::Config::new(key).map_err(|e| NetError::Start(format!("noise: {e}")))?;
-    Ok(upgrades
+    let streamed = upgrades
         .or_transport(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(yamux::Config::default())
-        .timeout(limits::HANDSHAKE_TIMEOUT)
-        .boxed())
+        .timeout(limits::HANDSHAKE_TIMEOUT);
+    let both = webrtc.or_transport(streamed).map(|either, _| match either {
+        Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+        Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+    });
+    Ok(both.boxed())
 }
 
 fn connection_limits() -> ConnectionLimits {

@@ -77,6 +77,9 @@ async fn the_description_names_the_address_that_was_asked_at() {
     assert_eq!(by_ip["peer_id"], peer.to_string());
     assert_eq!(by_ip["network"], "testnet");
     assert_eq!(by_ip["addresses"][0], format!("/ip4/127.0.0.1/tcp/{port}/ws/p2p/{peer}"));
+    if let Some(direct) = relay.webrtc_address() {
+        assert_eq!(by_ip["addresses"][1], direct.to_string());
+    }
     let ask_as = |host: &str| {
         let request = format!("GET /relay.json HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let relay = &relay;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cdi_net::framed::{read_message, write_message};
 use cdi_net::{LinkKind, NetError, NetEvent, NetStream};
+use cdi_relay::{Config, Relay, RelayError, WebRtcListen};
 use cdi_types::PeerId;
 use cdi_types::advert::MAX_ADVERT_BYTES;
 use futures::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -155,6 +156,43 @@ async fn refusals_are_typed() {
     assert!(matches!(a.net.accept(PROTOCOL).await, Err(NetError::ProtocolTaken(_))));
     a.net.shutdown().await;
     assert!(matches!(a.net.links().await, Err(NetError::Stopped)));
+}
+
+/// The way of a page that may not use a WebSocket without TLS. The address is the same after a restart.
+#[tokio::test]
+async fn webrtc_direct_reaches_a_relay_and_nodes_behind_it() {
+    let data = tempfile::tempdir().expect("a directory");
+    let start = |webrtc| {
+        let data = Some(data.path().to_owned());
+        Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), webrtc, data, ..Config::default() })
+    };
+    let relay = start(WebRtcListen::At(([127, 0, 0, 1], 0).into())).await.expect("a relay starts");
+    let address = relay.webrtc_address().expect("it listens");
+    let (mut a, mut b) = (node(1, &[address.clone()], false), node(2, &[address.clone()], false));
+    a.relay_up().await;
+    b.relay_up().await;
+    echo(&b).await;
+    let peer = b.net.peer();
+    assert_eq!(a.net.dial(peer).await.expect("reaches"), LinkKind::Relayed);
+    check_echo(a.net.open_stream(peer, PROTOCOL).await.expect("opens"), 1 << 20).await;
+    publish_until_received(&a, &mut [&mut b]).await;
+    for node in [a, b] {
+        node.net.shutdown().await;
+    }
+    relay.shutdown().await;
+
+    let socket = cdi_webrtc::direct::parse_dial_address(address.as_multiaddr()).expect("our own address").socket;
+    // The port is free when the last connection has gone.
+    let again = async {
+        loop {
+            match start(WebRtcListen::At(socket)).await {
+                Err(RelayError::WebRtcListen { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                started => return started.expect("a relay starts again"),
+            }
+        }
+    };
+    let again = tokio::time::timeout(PATIENCE, again).await.expect("the port is given back");
+    assert_eq!(again.webrtc_address(), Some(address));
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -63,6 +65,12 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         .env("WASM_BINDGEN_USE_BROWSER", "1")
         .args(["test", "--target", WASM_TARGET]);
     // A set: cargo takes `--lib` once, for all packages.
+    // Stops when it is dropped.
+    let is_wanted = packages.iter().any(|name| name == DirectServer::PACKAGE);
+    let server = is_wanted.then(|| DirectServer::start(workspace)).transpose()?;
+    if let Some(server) = &server {
+        test.env("CDI_WEBRTC_DIRECT", &server.address);
+    }
     let mut chosen = BTreeSet::new();
     for name in &packages {
         let package = all.iter().find(|package| package.name == *name);
@@ -74,6 +82,42 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         test.args(["--features", RELAXED_SIMD]);
     }
     run_command(test.args(chosen).args(&args.cargo_args))
+}
+
+/// A native server that the browser tests of its package dial over WebRTC-direct.
+struct DirectServer {
+    child: Child,
+    address: String,
+}
+
+impl DirectServer {
+    const PACKAGE: &str = "cdi-webrtc";
+    const EXAMPLE: &str = "direct_server";
+
+    fn start(workspace: &Workspace) -> Result<Self> {
+        let chosen = ["--quiet", "--package", Self::PACKAGE, "--example", Self::EXAMPLE];
+        run_command(cargo().current_dir(&workspace.root).arg("build").args(chosen))?;
+        let program = workspace.target_dir().join("debug/examples").join(Self::EXAMPLE);
+        let program = program.with_extension(std::env::consts::EXE_EXTENSION);
+        let mut child = Command::new(&program)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut address = String::new();
+        let output = child.stdout.take().context("the server has no output")?;
+        BufReader::new(output).read_line(&mut address)?;
+        ensure!(!address.is_empty(), "the server of the WebRTC-direct tests ended at once");
+        Ok(Self { child, address: address.trim().to_owned() })
+    }
+}
+
+impl Drop for DirectServer {
+    fn drop(&mut self) {
+        // Its input ends with it, and then it ends.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
 }
 
 /// The words that mark a test of the browser; the second is `cdi_platform`'s attribute for tests of both sides.

@@ -15,6 +15,7 @@
 mod behaviour;
 mod channel;
 mod connection;
+mod direct;
 mod handler;
 mod negotiation;
 mod peer_connection;
@@ -29,6 +30,7 @@ use libp2p_swarm::Stream;
 
 pub use self::behaviour::Behaviour;
 pub use self::connection::Connection;
+pub use self::direct::DirectTransport;
 pub use self::teardown::{OpenConnections, PageHideGuard};
 pub use self::transport::Transport;
 use crate::address::AddressError;
@@ -91,6 +93,15 @@ pub enum Error {
     /// The address names `/webrtc` but cannot be dialled.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// The address names `/webrtc-direct` but cannot be dialled.
+    #[error(transparent)]
+    DirectAddress(#[from] crate::direct::AddressError),
+    /// The server did not prove who it is.
+    #[error("authentication: {0}")]
+    Noise(#[from] libp2p_noise::Error),
+    /// Somebody else than the address promised.
+    #[error("another peer answered")]
+    WrongPeer,
     /// Too many handshakes are in progress.
     #[error(transparent)]
     Admission(#[from] AdmissionError),

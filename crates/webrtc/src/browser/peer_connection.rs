@@ -323,6 +323,16 @@ impl PeerConnection {
         Poll::Ready(Ok(self.inner.attach(Side::Local, channel)))
     }
 
+    /// The browser's object, for handshakes of another kind.
+    pub(super) fn raw(&self) -> &RtcPeerConnection {
+        &self.inner.pc
+    }
+
+    /// Takes over a channel that this side has just created.
+    pub(super) fn adopt(&self, channel: RtcDataChannel) -> Substream<BrowserChannel> {
+        self.inner.attach(Side::Local, channel)
+    }
+
     pub(super) fn attention(&self) -> &Attention {
         &self.inner.attention
     }

@@ -1,4 +1,5 @@
 //! Swarms that share one page: a relay and tabs, joined by libp2p's in-memory transport.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::future::Future;
 use std::time::Duration;
@@ -89,7 +90,10 @@ impl Tab {
         let peer = keypair.public().to_peer_id();
         let (webrtc, webrtc_behaviour) = browser::new(peer, config);
         let (relay, relay_behaviour) = relay::client::new(peer);
+        let direct = browser::DirectTransport::new(keypair.clone(), webrtc_behaviour.connections(), PATIENCE);
         let transport = webrtc
+            .or_transport(direct)
+            .map(|output, _| output.into_inner())
             .or_transport(upgraded(relay, &keypair))
             .map(|output, _| output.into_inner())
             .or_transport(upgraded(MemoryTransport::new(), &keypair))

@@ -32,7 +32,11 @@ const LAYERS: &[Layer] = &[
         true,
     ),
     layer("cdi-gateway", &["cdi-types", "cdi-node"], false),
-    layer("cdi-relay", &["cdi-types", "cdi-platform", "cdi-net", "cdi-model", "cdi-node", "cdi-gateway"], false),
+    layer(
+        "cdi-relay",
+        &["cdi-types", "cdi-platform", "cdi-webrtc", "cdi-net", "cdi-model", "cdi-node", "cdi-gateway"],
+        false,
+    ),
     layer("cdi-cli", &["cdi-types", "cdi-node", "cdi-gateway"], false),
     layer("cdi-xtask", &[], false),
     Layer { package: "cdi-web", may_use: None, browser: true },

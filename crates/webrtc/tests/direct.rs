@@ -1,0 +1,130 @@
+//! `/webrtc-direct` from a real browser to a native server. `cargo xtask test-wasm -p cdi-webrtc` starts the
+//! server (`examples/direct_server.rs`) and names it in `CDI_WEBRTC_DIRECT` while this is compiled.
+
+#![cfg(target_arch = "wasm32")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failed test may panic")]
+
+mod swarm;
+
+use std::io;
+
+use cdi_webrtc::browser::Config;
+use futures::future::{join, join_all};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _};
+use libp2p::core::Multiaddr;
+use libp2p::core::multiaddr::Protocol;
+use libp2p::swarm::{Stream, StreamProtocol, SwarmEvent};
+use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
+
+use self::swarm::{Tab, patiently};
+
+wasm_bindgen_test_configure!(run_in_browser);
+
+const ECHO: StreamProtocol = StreamProtocol::new("/test/echo/1");
+
+/// The server, or a visible line.
+fn server() -> Option<Multiaddr> {
+    let address = option_env!("CDI_WEBRTC_DIRECT");
+    if address.is_none() {
+        console_log!("SKIPPED: no native server; run by cargo xtask test-wasm");
+    }
+    Some(address?.parse().unwrap())
+}
+
+async fn connected(tab: &mut Tab, server: &Multiaddr) -> libp2p::PeerId {
+    tab.dial(server);
+    tab.event(|event| match event {
+        SwarmEvent::ConnectionEstablished { peer_id, .. } => Some(peer_id),
+        SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error:?}"),
+        _ => None,
+    })
+    .await
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| (index * 7 % 251) as u8).collect()
+}
+
+/// Sends `data` and reads until the server closes.
+async fn exchange(stream: Stream, data: &[u8]) -> io::Result<Vec<u8>> {
+    let (mut reader, mut writer) = stream.split();
+    let write = async {
+        writer.write_all(data).await?;
+        writer.close().await
+    };
+    let mut received = Vec::with_capacity(data.len());
+    let mut buffer = vec![0; 1 << 16];
+    let read = async {
+        loop {
+            match reader.read(&mut buffer).await? {
+                0 => return Ok::<_, io::Error>(()),
+                count => received.extend_from_slice(&buffer[..count]),
+            }
+        }
+    };
+    let (written, read) = patiently(join(write, read)).await;
+    written?;
+    read?;
+    Ok(received)
+}
+
+#[wasm_bindgen_test]
+async fn a_native_server_is_dialled_and_echoes() {
+    let Some(address) = server() else { return };
+    let mut tab = Tab::start(Config::default());
+    let start = js_sys::Date::now();
+    let server = connected(&mut tab, &address).await;
+    console_log!("WebRTC-direct: connected after {} ms", js_sys::Date::now() - start);
+    let open = || async { patiently(tab.streams.clone().open_stream(server, ECHO)).await.unwrap() };
+    for length in [0, 1, 16_377, 16_378, 65_536, 1 << 20] {
+        let data = pattern(length);
+        assert!(exchange(open().await, &data).await.unwrap() == data, "{length} bytes");
+    }
+    let start = js_sys::Date::now();
+    let data = pattern(8 << 20);
+    assert!(exchange(open().await, &data).await.unwrap() == data);
+    console_log!("WebRTC-direct: 8 MiB there and back in {} ms", js_sys::Date::now() - start);
+}
+
+/// More streams than a browser has channel ids at a time: they are used again.
+#[wasm_bindgen_test]
+async fn streams_come_and_go() {
+    let Some(address) = server() else { return };
+    let mut tab = Tab::start(Config::default());
+    let server = connected(&mut tab, &address).await;
+    let data = pattern(1000);
+    for _ in 0..30 {
+        let streams = (0..20).map(|_| async {
+            let stream = patiently(tab.streams.clone().open_stream(server, ECHO)).await.unwrap();
+            exchange(stream, &data).await.unwrap() == data
+        });
+        assert!(join_all(streams).await.into_iter().all(|is_equal| is_equal));
+    }
+}
+
+/// A place at the relay, and through it a connection between two tabs.
+#[wasm_bindgen_test]
+async fn a_tab_is_reachable_behind_the_server() {
+    let Some(address) = server() else { return };
+    let (mut a, mut b) = (Tab::start(Config::default()), Tab::start(Config::default()));
+    let direct = b.listen(&address).await;
+    a.dial(&direct);
+    assert_eq!(a.only_direct().await, b.peer);
+    assert_eq!(b.only_direct().await, a.peer);
+}
+
+#[wasm_bindgen_test]
+async fn a_close_is_clean_and_another_certificate_is_refused() {
+    let Some(address) = server() else { return };
+    let mut tab = Tab::start(Config::default());
+    let server = connected(&mut tab, &address).await;
+    tab.command(move |swarm| swarm.disconnect_peer_id(server).unwrap());
+    tab.event(|event| matches!(event, SwarmEvent::ConnectionClosed { cause: None, .. }).then_some(())).await;
+
+    let forged = address.iter().map(|part| match part {
+        Protocol::Certhash(_) => Protocol::Certhash(cdi_webrtc::fingerprint::Fingerprint::new([7; 32]).to_multihash()),
+        part => part,
+    });
+    tab.dial(&forged.collect());
+    console_log!("as it should be: {}", tab.dial_error().await);
+}
