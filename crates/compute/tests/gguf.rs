@@ -26,7 +26,7 @@ fn logits_are_those_of_the_dequantised_weights() {
             let stage = case.stage(cpu, format).expect(case.name);
             let logits = pollster::block_on(run(cpu, &[(&stage, stage.layers())], &ids, &steps)).expect("runs");
             let ours = difference(&logits, &expected);
-            println!("{} as {format:?}: largest and root mean square {ours:.2e?}; llama.cpp {theirs:.2e?}", case.name);
+            println!("{} as {format:?}: largest and root mean square {ours:?}; llama.cpp {theirs:?}", case.name);
             // Eight bits are no more than llama.cpp keeps only where the file has eight or fewer.
             let narrow = matches!(case.name, "q8_0" | "q4_0" | "q4_k_m");
             if format == WeightFormat::F32 {
