@@ -69,15 +69,14 @@ fn product(x: Chunk, w: Chunk) -> f32x4 {
     (x[0] * w[0] + x[1] * w[1]) + (x[2] * w[2] + x[3] * w[3])
 }
 
-/// The product of two rows of equal length.
-pub(super) fn dot(x: &[f32], y: &[f32]) -> f32 {
-    let [sum] = dots([F32Row(x)], F32Row(y));
-    sum
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dot(x: &[f32], y: &[f32]) -> f32 {
+        let [sum] = dots([F32Row(x)], F32Row(y));
+        sum
+    }
 
     /// The documented order, element by element.
     fn in_order(x: &[f32], y: &[f32]) -> f32 {

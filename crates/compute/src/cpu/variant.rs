@@ -23,18 +23,30 @@ impl Variant {
     /// What this machine can run, the one that is expected to be fastest first.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        let mut variants = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("f16c") {
-            if std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vl") {
-                variants.push(Self::Avx512Vnni);
-            }
-            variants.push(Self::Avx2);
-        }
-        #[cfg(all(feature = "relaxed-simd", target_feature = "simd128"))]
-        variants.extend([Self::Relaxed16, Self::Relaxed32]);
+        let mut variants = Self::beyond_portable();
         variants.push(Self::Portable);
         variants
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn beyond_portable() -> Vec<Self> {
+        let avx2 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("f16c");
+        let vnni = std::arch::is_x86_feature_detected!("avx512vnni") && std::arch::is_x86_feature_detected!("avx512vl");
+        match (avx2, vnni) {
+            (true, true) => vec![Self::Avx512Vnni, Self::Avx2],
+            (true, false) => vec![Self::Avx2],
+            (false, _) => Vec::new(),
+        }
+    }
+
+    #[cfg(all(feature = "relaxed-simd", target_feature = "simd128"))]
+    fn beyond_portable() -> Vec<Self> {
+        vec![Self::Relaxed16, Self::Relaxed32]
+    }
+
+    #[cfg(not(any(target_arch = "x86_64", all(feature = "relaxed-simd", target_feature = "simd128"))))]
+    fn beyond_portable() -> Vec<Self> {
+        Vec::new()
     }
 
     /// The variants among which only a measurement can choose: browsers turn one relaxed instruction into one or

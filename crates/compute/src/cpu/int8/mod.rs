@@ -44,8 +44,8 @@ trait Kernel {
     /// Quantises a block.
     fn quantise(values: &[f32; BLOCK]) -> Self::Activations;
 
-    /// Eight rows of weights by `T` rows of activations, of as many blocks each.
-    fn dots<const T: usize>(w: &[Self::Weights], x: [&[Self::Activations]; T]) -> [[f32; ROWS]; T];
+    /// Eight rows of weights by `T` rows of activations, whose blocks of equal columns stand together.
+    fn dots<const T: usize>(w: &[Self::Weights], x: &[[Self::Activations; T]]) -> [[f32; ROWS]; T];
 }
 
 /// Weight matrices and where their products go: `out` is `[n, outputs]`, `w` whole groups of eight rows.
@@ -100,14 +100,37 @@ fn run<K: Kernel>(
     cols: usize,
     products: &mut [Product<'_, K::Weights>],
 ) -> Result<(), ComputeError> {
-    let quantised = scratch.room::<K::Activations>(x.len() / BLOCK)?;
-    for (block, values) in quantised.iter_mut().zip(x.as_chunks::<BLOCK>().0) {
-        *block = K::quantise(values);
+    let (n, blocks) = (x.len() / cols, cols / BLOCK);
+    let quantised = scratch.room::<K::Activations>(n * blocks)?;
+    for (row, count) in tiles(n, K::WIDEST) {
+        let tile = &mut quantised[row * blocks..][..count * blocks];
+        for (t, x) in x[row * cols..][..count * cols].chunks_exact(cols).enumerate() {
+            for (block, values) in x.as_chunks::<BLOCK>().0.iter().enumerate() {
+                tile[block * count + t] = K::quantise(values);
+            }
+        }
     }
     for product in products {
-        matmul::<K>(quantised, cols / BLOCK, product);
+        matmul::<K>(quantised, blocks, product);
     }
     Ok(())
+}
+
+/// Cuts `n` rows into tiles of 8 (if the registers hold so many), 4, 2 and 1: the first row and the count of each. The
+/// blocks of a tile's rows are interleaved, so that a kernel walks along them with one pointer.
+fn tiles(n: usize, widest: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut row = 0;
+    std::iter::from_fn(move || {
+        let count = match n - row {
+            0 => return None,
+            8.. if widest == 8 => 8,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        row += count;
+        Some((row - count, count))
+    })
 }
 
 /// Not inlined: V8 replaces no running WebAssembly function by its optimised version, so a kernel must be called anew.
@@ -116,14 +139,15 @@ fn matmul<K: Kernel>(x: &[K::Activations], blocks: usize, product: &mut Product<
     let n = x.len() / blocks;
     for (group, w) in product.w.chunks_exact(blocks).enumerate() {
         // A group's weights stay in the first cache while the tiles of rows pass.
-        let mut row = 0;
-        while row < n {
-            row += match n - row {
-                8.. if K::WIDEST == 8 => tile::<K, 8>(x, blocks, w, row, group, product.out, product.outputs),
-                4.. => tile::<K, 4>(x, blocks, w, row, group, product.out, product.outputs),
-                2.. => tile::<K, 2>(x, blocks, w, row, group, product.out, product.outputs),
-                _ => tile::<K, 1>(x, blocks, w, row, group, product.out, product.outputs),
-            };
+        for (row, count) in tiles(n, K::WIDEST) {
+            let x = &x[row * blocks..][..count * blocks];
+            let out = &mut product.out[row * product.outputs..][..count * product.outputs];
+            match count {
+                8 => tile::<K, 8>(x, w, group, out, product.outputs),
+                4 => tile::<K, 4>(x, w, group, out, product.outputs),
+                2 => tile::<K, 2>(x, w, group, out, product.outputs),
+                _ => tile::<K, 1>(x, w, group, out, product.outputs),
+            }
         }
     }
 }
@@ -131,18 +155,15 @@ fn matmul<K: Kernel>(x: &[K::Activations], blocks: usize, product: &mut Product<
 #[inline(always)]
 fn tile<K: Kernel, const T: usize>(
     x: &[K::Activations],
-    blocks: usize,
     w: &[K::Weights],
-    row: usize,
     group: usize,
     out: &mut [f32],
     outputs: usize,
-) -> usize {
-    let sums = K::dots(w, std::array::from_fn::<_, T, _>(|t| &x[(row + t) * blocks..][..blocks]));
+) {
+    let sums = K::dots::<T>(w, x.as_chunks().0);
     let first = group * ROWS;
     let count = ROWS.min(outputs - first);
-    for (t, sums) in sums.iter().enumerate() {
-        out[(row + t) * outputs + first..][..count].copy_from_slice(&sums[..count]);
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(outputs)) {
+        out[first..][..count].copy_from_slice(&sums[..count]);
     }
-    T
 }

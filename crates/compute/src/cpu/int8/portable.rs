@@ -75,24 +75,23 @@ impl Kernel for Q4 {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(w: &[Q4Block], x: [&[Pairs]; T]) -> [[f32; ROWS]; T] {
+    fn dots<const T: usize>(w: &[Q4Block], x: &[[Pairs; T]]) -> [[f32; ROWS]; T] {
         let low = i16x8::splat(15);
         let mut results = [[f32x4::ZERO; T]; 2];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             for (half, results) in results.iter_mut().enumerate() {
                 let mut sums = [i32x4::splat(0); T];
                 for step in 0..4 {
                     let q: i16x8 = cast(w.quants[2 * step + half]);
                     let [a, b, c, d]: [i16x8; 4] = [q & low, (q >> 8) & low, (q >> 4) & low, (q >> 12) & low];
                     for (sum, x) in sums.iter_mut().zip(x) {
-                        let x = &x[i];
                         *sum += (a.dot(splat(x.even[step])) + b.dot(splat(x.odd[step])))
                             + (c.dot(splat(x.even[4 + step])) + d.dot(splat(x.odd[4 + step])));
                     }
                 }
                 let scales = scales(&w.scales, half);
                 for t in 0..T {
-                    let x = &x[t][i];
+                    let x = &x[t];
                     add(&mut results[t], sums[t] - i32x4::splat(x.sum8), scales, x.scale);
                 }
             }
@@ -114,22 +113,21 @@ impl Kernel for Q8 {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(w: &[Q8Block], x: [&[Pairs]; T]) -> [[f32; ROWS]; T] {
+    fn dots<const T: usize>(w: &[Q8Block], x: &[[Pairs; T]]) -> [[f32; ROWS]; T] {
         let mut results = [[f32x4::ZERO; T]; 2];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             for (half, results) in results.iter_mut().enumerate() {
                 let mut sums = [i32x4::splat(0); T];
                 for step in 0..8 {
                     let q: i16x8 = cast(w.quants[2 * step + half]);
                     let [a, b]: [i16x8; 2] = [(q << 8) >> 8, q >> 8];
                     for (sum, x) in sums.iter_mut().zip(x) {
-                        let x = &x[i];
                         *sum += a.dot(splat(x.even[step])) + b.dot(splat(x.odd[step]));
                     }
                 }
                 let scales = scales(&w.scales, half);
                 for t in 0..T {
-                    add(&mut results[t], sums[t], scales, x[t][i].scale);
+                    add(&mut results[t], sums[t], scales, x[t].scale);
                 }
             }
         }

@@ -117,7 +117,7 @@ impl<const SHORT: bool> Kernel for Q4<SHORT> {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(w: &[Q4Block], x: [&[Signed]; T]) -> [[f32; ROWS]; T] {
+    fn dots<const T: usize>(w: &[Q4Block], x: &[[Signed; T]]) -> [[f32; ROWS]; T] {
         let mut out = [[0.0; ROWS]; T];
         if T > 2 {
             q4::<SHORT, T, 0, 1>(w, x, &mut out);
@@ -135,19 +135,19 @@ impl<const SHORT: bool> Kernel for Q4<SHORT> {
 #[target_feature(enable = "relaxed-simd")]
 fn q4<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>(
     w: &[Q4Block],
-    x: [&[Signed]; T],
+    x: &[[Signed; T]],
     out: &mut [[f32; ROWS]; T],
 ) {
     let low = u8x16_splat(15);
     let mut results = [[f32x4_splat(0.0); COUNT]; T];
-    for (i, w) in w.iter().enumerate() {
+    for (w, x) in w.iter().zip(x) {
         let mut sums = [[i32x4_splat(0); COUNT]; T];
         for step in 0..4 {
             for half in 0..COUNT {
                 let q = vector(&w.quants[2 * step + half + FIRST]);
                 let (a, b) = (v128_and(q, low), v128_and(u16x8_shr(q, 4), low));
                 for t in 0..T {
-                    let x = &x[t][i];
+                    let x = &x[t];
                     sums[t][half] = add::<SHORT>(sums[t][half], splat(&x.words[step]), a);
                     sums[t][half] = add::<SHORT>(sums[t][half], splat(&x.words[4 + step]), b);
                 }
@@ -156,7 +156,7 @@ fn q4<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>
         for half in 0..COUNT {
             let scales = scales(&w.scales, half + FIRST);
             for t in 0..T {
-                let x = &x[t][i];
+                let x = &x[t];
                 let sum = i32x4_sub(total::<SHORT>(sums[t][half]), i32x4_splat(x.sum8));
                 results[t][half] = accumulate(results[t][half], sum, scales, x.scale);
             }
@@ -194,7 +194,7 @@ impl<const SHORT: bool> Kernel for Q8<SHORT> {
     }
 
     #[inline(always)]
-    fn dots<const T: usize>(w: &[Q8Block], x: [&[Halves]; T]) -> [[f32; ROWS]; T] {
+    fn dots<const T: usize>(w: &[Q8Block], x: &[[Halves; T]]) -> [[f32; ROWS]; T] {
         let mut out = [[0.0; ROWS]; T];
         if T > 2 {
             q8::<SHORT, T, 0, 1>(w, x, &mut out);
@@ -211,17 +211,17 @@ impl<const SHORT: bool> Kernel for Q8<SHORT> {
 #[target_feature(enable = "relaxed-simd")]
 fn q8<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>(
     w: &[Q8Block],
-    x: [&[Halves]; T],
+    x: &[[Halves; T]],
     out: &mut [[f32; ROWS]; T],
 ) {
     let mut results = [[f32x4_splat(0.0); COUNT]; T];
-    for (i, w) in w.iter().enumerate() {
+    for (w, x) in w.iter().zip(x) {
         let mut sums = [[[i32x4_splat(0); 2]; COUNT]; T];
         for step in 0..8 {
             for half in 0..COUNT {
                 let q = vector(cast_ref(&w.quants[2 * step + half + FIRST]));
                 for t in 0..T {
-                    let x = &x[t][i];
+                    let x = &x[t];
                     let [low, high] = &mut sums[t][half];
                     *low = add::<SHORT>(*low, q, splat(&x.low[step]));
                     *high = add::<SHORT>(*high, q, splat(&x.high[step]));
@@ -234,7 +234,7 @@ fn q8<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>
             for t in 0..T {
                 let [low, high] = sums[t][half];
                 let sum = i32x4_add(total::<SHORT>(low), i32x4_shl(total::<SHORT>(high), 4));
-                results[t][half] = accumulate(results[t][half], i32x4_sub(sum, above), scales, x[t][i].scale);
+                results[t][half] = accumulate(results[t][half], i32x4_sub(sum, above), scales, x[t].scale);
             }
         }
     }

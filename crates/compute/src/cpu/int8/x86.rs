@@ -148,7 +148,7 @@ macro_rules! kernel {
             }
 
             #[inline(always)]
-            fn dots<const T: usize>(w: &[$weights], x: [&[$activations]; T]) -> [[f32; ROWS]; T] {
+            fn dots<const T: usize>(w: &[$weights], x: &[[$activations; T]]) -> [[f32; ROWS]; T] {
                 // SAFETY: a `Cpu` of this variant is made only where its features were detected.
                 #[allow(unsafe_code, reason = "features are detected at run time")]
                 unsafe {
@@ -179,21 +179,21 @@ pub(super) mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn q4<const T: usize>(w: &[Q4Block], x: [&[Signed]; T]) -> [[f32; ROWS]; T] {
+    fn q4<const T: usize>(w: &[Q4Block], x: &[[Signed; T]]) -> [[f32; ROWS]; T] {
         let mut results = [_mm256_setzero_ps(); T];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             let mut sums = [_mm256_setzero_si256(); T];
             for (step, q) in cast_ref::<_, [[u8; 32]; 4]>(&w.quants).iter().enumerate() {
                 let (a, b) = nibbles(q);
                 for t in 0..T {
-                    let words = &x[t][i].words;
+                    let words = &x[t].words;
                     sums[t] = add(sums[t], a, _mm256_set1_epi32(words[step]));
                     sums[t] = add(sums[t], b, _mm256_set1_epi32(words[4 + step]));
                 }
             }
             let scales = scales(&w.scales);
             for t in 0..T {
-                let x = &x[t][i];
+                let x = &x[t];
                 let sum = _mm256_sub_epi32(total(sums[t]), _mm256_set1_epi32(x.sum8));
                 results[t] = accumulate(results[t], sum, scales, x.scale);
             }
@@ -203,14 +203,14 @@ pub(super) mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    fn q8<const T: usize>(w: &[Q8Block], x: [&[Halves]; T]) -> [[f32; ROWS]; T] {
+    fn q8<const T: usize>(w: &[Q8Block], x: &[[Halves; T]]) -> [[f32; ROWS]; T] {
         let mut results = [_mm256_setzero_ps(); T];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             let mut sums = [[_mm256_setzero_si256(); 2]; T];
             for (step, q) in cast_ref::<_, [[u8; 32]; 8]>(&w.quants).iter().enumerate() {
                 let q = load(q);
                 for t in 0..T {
-                    let x = &x[t][i];
+                    let x = &x[t];
                     let [low, high] = &mut sums[t];
                     *low = add(*low, _mm256_set1_epi32(x.low[step]), q);
                     *high = add(*high, _mm256_set1_epi32(x.high[step]), q);
@@ -220,7 +220,7 @@ pub(super) mod avx2 {
             for t in 0..T {
                 let [low, high] = sums[t];
                 let sum = _mm256_add_epi32(total(low), _mm256_slli_epi32::<4>(total(high)));
-                results[t] = accumulate(results[t], _mm256_sub_epi32(sum, above), scales, x[t][i].scale);
+                results[t] = accumulate(results[t], _mm256_sub_epi32(sum, above), scales, x[t].scale);
             }
         }
         store(results)
@@ -235,21 +235,21 @@ pub(super) mod vnni {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,avx512vnni,avx512vl")]
-    fn q4<const T: usize>(w: &[Q4Block], x: [&[Signed]; T]) -> [[f32; ROWS]; T] {
+    fn q4<const T: usize>(w: &[Q4Block], x: &[[Signed; T]]) -> [[f32; ROWS]; T] {
         let mut results = [_mm256_setzero_ps(); T];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             let mut sums = [_mm256_setzero_si256(); T];
             for (step, q) in cast_ref::<_, [[u8; 32]; 4]>(&w.quants).iter().enumerate() {
                 let (a, b) = nibbles(q);
                 for t in 0..T {
-                    let words = &x[t][i].words;
+                    let words = &x[t].words;
                     sums[t] = _mm256_dpbusd_epi32(sums[t], a, _mm256_set1_epi32(words[step]));
                     sums[t] = _mm256_dpbusd_epi32(sums[t], b, _mm256_set1_epi32(words[4 + step]));
                 }
             }
             let scales = scales(&w.scales);
             for t in 0..T {
-                let x = &x[t][i];
+                let x = &x[t];
                 let sum = _mm256_sub_epi32(sums[t], _mm256_set1_epi32(x.sum8));
                 results[t] = accumulate(results[t], sum, scales, x.scale);
             }
@@ -259,19 +259,19 @@ pub(super) mod vnni {
 
     #[inline]
     #[target_feature(enable = "avx2,f16c,avx512vnni,avx512vl")]
-    fn q8<const T: usize>(w: &[Q8Block], x: [&[Above]; T]) -> [[f32; ROWS]; T] {
+    fn q8<const T: usize>(w: &[Q8Block], x: &[[Above; T]]) -> [[f32; ROWS]; T] {
         let mut results = [_mm256_setzero_ps(); T];
-        for (i, w) in w.iter().enumerate() {
+        for (w, x) in w.iter().zip(x) {
             let mut sums = [_mm256_setzero_si256(); T];
             for (step, q) in cast_ref::<_, [[u8; 32]; 8]>(&w.quants).iter().enumerate() {
                 let q = load(q);
                 for t in 0..T {
-                    sums[t] = _mm256_dpbusd_epi32(sums[t], _mm256_set1_epi32(x[t][i].words[step]), q);
+                    sums[t] = _mm256_dpbusd_epi32(sums[t], _mm256_set1_epi32(x[t].words[step]), q);
                 }
             }
             let (scales, above) = (scales(&w.scales), above(&w.sums));
             for t in 0..T {
-                results[t] = accumulate(results[t], _mm256_sub_epi32(sums[t], above), scales, x[t][i].scale);
+                results[t] = accumulate(results[t], _mm256_sub_epi32(sums[t], above), scales, x[t].scale);
             }
         }
         store(results)
