@@ -17,6 +17,16 @@ fn logits<C: Compute>(case: &GgufCase, mut compute: C, format: WeightFormat) -> 
     pollster::block_on(run(&mut compute, &[(&stage, stage.layers())], &ids, &steps)).expect("runs")
 }
 
+/// Kept as 32-bit floats, weights of any type give what the reference does: nothing but the order of sums differs.
+#[test]
+fn dequantised_weights_are_exact() {
+    for case in &GGUF {
+        let reference = logits(case, Reference::new(), WeightFormat::F32);
+        let (_, rms) = difference(&logits(case, Cpu::new(), WeightFormat::F32), &reference);
+        assert!(rms <= 1e-5, "{}: {rms:e}", case.name);
+    }
+}
+
 #[test]
 fn quantised_files_lose_no_more_than_in_llama_cpp() {
     for case in GGUF.iter().filter(|case| case.name.starts_with('q')) {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use cdi_model::chat::ChatTemplate;
 use cdi_model::compute::WeightFormat;
-use cdi_model::fixture::gguf::{GGUF, GgufCase, difference, random_blocks};
+use cdi_model::fixture::gguf::{GGUF, GgufCase, StoredBlocks, difference, random_blocks};
 use cdi_model::fixture::parity::run;
 use cdi_model::fixture::reference::Reference;
 use cdi_model::gguf::Gguf;
@@ -22,12 +22,12 @@ use wasm_bindgen_test::wasm_bindgen_test;
 fn every_type_has_the_bits_of_ggml() {
     let all = random_blocks().expect("fixture");
     assert_eq!(all.len(), 6);
-    for (name, dtype, stored, expected) in all {
+    for StoredBlocks { dtype, stored, elements } in all {
         let found = dequantised(dtype, &stored);
-        assert_eq!(found.len(), expected.len(), "{name}");
+        assert_eq!(found.len(), elements.len(), "{dtype:?}");
         let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan());
-        let differing = found.iter().zip(&expected).position(|pair| !same(pair));
-        assert_eq!(differing, None, "{name}");
+        let differing = found.iter().zip(&elements).position(|pair| !same(pair));
+        assert_eq!(differing, None, "{dtype:?}");
     }
 }
 

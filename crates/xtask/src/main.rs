@@ -3,6 +3,7 @@
 //! It calls cargo and other tools in the order a person would, prints every command before it runs, and says
 //! what to do next when one fails.
 
+mod bench;
 mod browser;
 mod check;
 mod lint;
@@ -40,6 +41,9 @@ enum Command {
     Lint,
     /// Check the invariants of the source tree that the compiler does not.
     Tidy,
+    /// Measure beside other engines, which are fetched from the public registries.
+    #[command(subcommand)]
+    Bench(bench::Area),
     /// Run the browser unit tests (`wasm_bindgen_test`) in headless Chromium.
     TestWasm(wasm_test::Args),
 }
@@ -52,6 +56,7 @@ fn main() -> std::process::ExitCode {
         Command::Test(args) => check::run(&workspace, &args),
         Command::Lint => lint::all(&workspace),
         Command::Tidy => tidy::run(&workspace),
+        Command::Bench(area) => bench::run(&workspace, &area),
         Command::TestWasm(args) => wasm_test::run(&workspace, &args),
     });
     match outcome {

@@ -108,7 +108,7 @@ fn a_good_file_opens_and_reads() {
     }
     let w = gguf.get("w").expect("listed");
     assert_eq!((w.dtype, w.shape.as_slice(), w.bytes), (DType::Q8_0, [2, 32].as_slice(), 68));
-    assert_eq!(w.offset as usize, bytes.len() - 100 + 32);
+    assert_eq!(w.offset, bytes.len() as u64 - 100 + 32);
     assert_eq!(gguf.iter().map(|(name, _)| name).collect::<Vec<_>>(), ["v", "w"]);
 }
 

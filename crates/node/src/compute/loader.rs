@@ -4,7 +4,7 @@ use cdi_compute::backend::Backend;
 use cdi_compute::executor::{Executor, ExecutorError, StageId};
 use cdi_model::compute::WeightFormat;
 use cdi_model::links::Nodes;
-use cdi_model::plan::{PlanError, StagePlan, tokenizer_blocks};
+use cdi_model::plan::{PlanError, StagePlan, memory_bytes, tokenizer_blocks};
 use cdi_model::tokenizer::MAX_TOKENIZER_BYTES;
 use cdi_store::BlockStore;
 use cdi_store::blocks::StoreError;
@@ -13,8 +13,9 @@ use cdi_types::manifest::{Architecture, Llama, Manifest, ManifestError};
 use cdi_types::{Cid, LayerRange};
 use futures::lock::Mutex;
 
-/// Models below this size are kept in 32-bit floats: exact, and small enough for every tab.
-const EXACT_BELOW_BYTES: u64 = cdi_swarm::placement::SMALL_MODEL_BYTES;
+/// Models that take less than this as 32-bit floats are kept so: exact, and small enough for every tab. Twice what is
+/// called small by its file, which mostly holds 16-bit ones.
+const EXACT_BELOW_BYTES: u64 = 2 * cdi_swarm::placement::SMALL_MODEL_BYTES;
 
 /// Why a model or its layers were not loaded.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,10 @@ impl Model {
         let llama = self.llama();
         let widths = [llama.hidden_size, llama.intermediate_size, llama.num_attention_heads * llama.head_dim];
         let blocks = widths.iter().all(|width| width.is_multiple_of(32));
-        if self.manifest.weight_bytes >= EXACT_BELOW_BYTES && blocks { WeightFormat::Q8_0 } else { WeightFormat::F32 }
+        // What the file takes does not say it: in 4 bits it is an eighth.
+        let whole = LayerRange::whole(llama.num_hidden_layers);
+        let bytes = whole.map_or(0, |layers| memory_bytes(llama, layers, WeightFormat::F32));
+        if bytes >= EXACT_BELOW_BYTES && blocks { WeightFormat::Q8_0 } else { WeightFormat::F32 }
     }
 }
 

@@ -1,0 +1,26 @@
+//! `cargo xtask bench`: our figures beside those of other engines, taken in one run on one machine.
+
+mod aims;
+mod compute;
+mod measurement;
+mod models;
+mod table;
+mod tools;
+
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+
+/// What is measured.
+#[derive(clap::Subcommand)]
+pub enum Area {
+    /// Prefill and decode of quantised Llama networks, in Chromium and natively.
+    Compute(compute::Args),
+}
+
+/// Measures one area.
+pub fn run(workspace: &Workspace, area: &Area) -> Result<()> {
+    match area {
+        Area::Compute(args) => compute::run(workspace, args),
+    }
+}
