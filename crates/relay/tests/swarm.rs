@@ -168,7 +168,8 @@ async fn webrtc_direct_reaches_a_relay_and_nodes_behind_it() {
     };
     let relay = start(WebRtcListen::At(([127, 0, 0, 1], 0).into())).await.expect("a relay starts");
     let address = relay.webrtc_address().expect("it listens");
-    let (mut a, mut b) = (node(1, &[address.clone()], false), node(2, &[address.clone()], false));
+    let relays = [address.clone()];
+    let (mut a, mut b) = (node(1, &relays, false), node(2, &relays, false));
     a.relay_up().await;
     b.relay_up().await;
     echo(&b).await;
