@@ -56,14 +56,28 @@ pub(crate) struct Relays(Vec<Relay>);
 impl Relays {
     /// The relays at `addresses`, all due at `now`. `seed` makes the waiting times.
     pub(crate) fn new(addresses: Vec<Address>, seed: u64, now: Instant) -> Self {
-        let relay = |(index, address): (usize, Address)| Relay {
-            peer: address.peer(),
-            address,
-            connection: None,
-            state: State::Waiting(now),
-            backoff: Backoff::new(seed.wrapping_add(index as u64)),
-        };
-        Self(addresses.into_iter().enumerate().map(relay).collect())
+        let mut relays = Self(Vec::new());
+        relays.replace(addresses, seed, now);
+        relays
+    }
+
+    /// Makes these the relays: those that were there stay as they are, new ones are due at `now`. Gives those that are
+    /// not wanted any more.
+    pub(crate) fn replace(&mut self, addresses: Vec<Address>, seed: u64, now: Instant) -> Vec<Relay> {
+        let (kept, dropped) = std::mem::take(&mut self.0).into_iter().partition(|r| addresses.contains(&r.address));
+        self.0 = kept;
+        for (index, address) in addresses.into_iter().enumerate() {
+            if self.0.iter().all(|r| r.address != address) {
+                self.0.push(Relay {
+                    peer: address.peer(),
+                    address,
+                    connection: None,
+                    state: State::Waiting(now),
+                    backoff: Backoff::new(seed.wrapping_add(index as u64)),
+                });
+            }
+        }
+        dropped
     }
 
     /// The relay at `index`.
@@ -174,6 +188,14 @@ impl Relays {
 }
 
 impl Relay {
+    /// The reservation that it holds or asks for.
+    pub(crate) const fn listener(&self) -> Option<ListenerId> {
+        match self.state {
+            State::Reserving(listener) | State::Up(listener, _) => Some(listener),
+            State::Waiting(_) | State::Dialling(_) => None,
+        }
+    }
+
     fn lose(&mut self, now: Instant) -> Lost {
         if matches!(self.state, State::Up(_, since) if now.saturating_duration_since(since) >= STABLE) {
             self.backoff.reset();
@@ -259,6 +281,28 @@ mod tests {
         };
         assert!(hold(Duration::from_secs(1)) > waits[0] * 10, "a link that falls at once is not a success");
         assert!(hold(STABLE) <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn relays_can_be_replaced() {
+        let now = Instant::now();
+        let mut relays = relays(now);
+        let peer: PeerId = PEER.parse().expect("a peer id");
+        relays.dialling(0, id(1));
+        relays.dialling(1, id(2));
+        relays.connected(id(1), peer);
+        let listener = ListenerId::next();
+        relays.reserving(0, listener);
+        let other = PeerId::random();
+        let address: Address = format!("/ip4/127.0.0.1/tcp/1/ws/p2p/{other}").parse().expect("an address");
+        let kept = relays.get(1).address.clone();
+        let dropped = relays.replace(vec![address.clone(), kept, address], 7, now);
+        assert_eq!(
+            dropped.iter().map(|r| (r.listener(), r.connection)).collect::<Vec<_>>(),
+            [(Some(listener), Some(id(1)))]
+        );
+        assert!(!relays.contains(&peer) && relays.contains(&other));
+        assert_eq!(relays.due(now), [1], "the new one, once; the other one is being dialled");
     }
 
     #[test]
