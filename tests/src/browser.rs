@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use fantoccini::wd::{TimeoutConfiguration, WebDriverCompatibleCommand, WindowHandle};
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -35,10 +37,15 @@ pub struct Browser {
 impl Browser {
     /// Starts a browser that has never run before.
     pub async fn start() -> Result<Self> {
+        Self::start_without("").await
+    }
+
+    /// As [`Browser::start`], without one of the flags.
+    pub async fn start_without(flag: &str) -> Result<Self> {
         let profile = tempfile::Builder::new().prefix("cdi-profile-").tempdir()?;
         let driver = Driver::start()?;
         let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities(&profile)?)
+            .capabilities(capabilities(&profile, flag)?)
             .connect(&driver.url())
             .await
             .context("chromedriver cannot start Chromium")?;
@@ -65,6 +72,20 @@ impl Browser {
         Ok(entries.into_iter().filter(|entry| entry.level == "SEVERE").map(|entry| entry.message).collect())
     }
 
+    /// Sends a command of the browser's own debugging protocol, to the tab with the focus.
+    pub async fn debug(&self, command: &str, params: Value) -> Result<Value> {
+        let client = self.client.lock().await;
+        let command = DebugCommand { command: command.to_owned(), params };
+        Ok(client.issue_cmd(command).await?)
+    }
+
+    /// Ends the process that drives the GPU, as a driver's crash does; the browser starts another one.
+    pub fn kill_gpu(&self) -> Result<()> {
+        let process = renderer::gpu_process(self.profile.path()).context("no GPU process: that takes /proc")?;
+        let process = Pid::from_raw(i32::try_from(process)?);
+        kill(process, Signal::SIGKILL).with_context(|| format!("the GPU process {process} is gone"))
+    }
+
     /// The session, with the next commands going to `window`.
     pub(crate) async fn focus(&self, window: &WindowHandle) -> Result<MutexGuard<'_, Client>> {
         let client = self.client.lock().await;
@@ -89,12 +110,13 @@ impl Browser {
     }
 }
 
-fn capabilities(profile: &TempDir) -> Result<Map<String, Value>> {
+fn capabilities(profile: &TempDir, without: &str) -> Result<Map<String, Value>> {
     let mut capabilities: Map<String, Value> = serde_json::from_str(CAPABILITIES)?;
     let args = capabilities
         .get_mut("goog:chromeOptions")
         .and_then(|options| options.get_mut("args")?.as_array_mut())
         .context("webdriver.json has no goog:chromeOptions.args")?;
+    args.retain(|arg| arg != without);
     args.extend([
         json!("--headless=new"),
         json!("--window-size=1280,900"),
@@ -106,6 +128,23 @@ fn capabilities(profile: &TempDir) -> Result<Map<String, Value>> {
         args.push(json!("--no-sandbox"));
     }
     Ok(capabilities)
+}
+
+/// chromedriver's own command that passes one on to the browser.
+#[derive(Debug)]
+struct DebugCommand {
+    command: String,
+    params: Value,
+}
+
+impl WebDriverCompatibleCommand for DebugCommand {
+    fn endpoint(&self, base: &url::Url, session: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "cmd": self.command, "params": self.params }).to_string()))
+    }
 }
 
 #[derive(Deserialize)]

@@ -83,7 +83,7 @@ impl Component for App {
 
     fn view(&self, _: &Context<Self>) -> Html {
         let state = self.state.borrow();
-        let State { connection, compute, model, peers, hosting, past, current, alerts, .. } = &*state;
+        let State { connection, compute, speed, model, peers, hosting, past, current, alerts, .. } = &*state;
         let act = &self.act;
         html! {
             <>
@@ -110,6 +110,7 @@ impl Component for App {
                             {hosting}
                             {model}
                             {compute}
+                            speed={*speed}
                             fetched_bytes={state.fetched_bytes}
                             chosen={state.host_layers}
                             {act}

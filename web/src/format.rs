@@ -28,6 +28,12 @@ pub fn speed(bytes_per_s: f64) -> Option<String> {
     (bytes_per_s.is_finite() && bytes_per_s >= 1.0).then(|| format!("{}/s", bytes(bytes_per_s as u64)))
 }
 
+/// Arithmetic operations a second, from 10⁹ of them: `4.2 GFLOPS`, `1.31 TFLOPS`.
+#[must_use]
+pub fn flops(gflops: f64) -> String {
+    if gflops < 1_000.0 { format!("{gflops:.1} GFLOPS") } else { format!("{:.2} TFLOPS", gflops / 1e3) }
+}
+
 /// Seconds in words for a wait, e.g. `4 min left`.
 #[must_use]
 pub fn time_left(seconds: f64) -> String {

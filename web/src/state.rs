@@ -13,7 +13,7 @@ use std::rc::Rc;
 
 use cdi_node::view::{
     AnswerEvent, Ask, Command, ComputeView, Connection, Event, HostLayers, HostingState, HostingView, ModelView,
-    PeerView, RouteMode,
+    PeerView, RouteMode, SpeedView,
 };
 use cdi_types::PeerId;
 use cdi_types::sampling::Sampling;
@@ -33,6 +33,8 @@ pub struct State {
     pub connection: Connection,
     /// What computes in this tab, once measured.
     pub compute: Option<Rc<ComputeView>>,
+    /// How fast this tab computes, once it has.
+    pub speed: Option<SpeedView>,
     /// The model, once known.
     pub model: Option<Rc<ModelView>>,
     /// Every known node, this one included.
@@ -127,6 +129,7 @@ impl State {
             Event::Identity { peer } => self.peer = Some(peer),
             Event::Connection(connection) => self.connection = connection,
             Event::Compute(compute) => self.compute = Some(Rc::new(compute)),
+            Event::Speed(speed) => self.speed = Some(speed),
             Event::Model(model) => self.model = Some(Rc::new(model)),
             Event::Peers(peers) => self.peers = Rc::new(peers),
             Event::Hosting(hosting) => self.apply_hosting(hosting),

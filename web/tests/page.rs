@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use cdi_node::view::{
     AnswerEvent, AnswerStats, Command, ComputeView, Connection, Event, Finish, HostLayers, HostingState, HostingView,
-    Link, ModelView, PeerView, Progress, RouteMode, StageView,
+    Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
 };
 use cdi_types::advert::Tier;
 use cdi_types::block::raw_cid;
@@ -297,6 +297,7 @@ async fn the_swarm_is_shown_in_attributes() {
     };
     page.tell(Event::Connection(Connection::Connected { link: "WebSocket".into() }));
     page.tell(Event::Compute(ComputeView { tier: Tier::Cpu, reason: "fastest".into(), kernel_id: "cpu/1".into() }));
+    page.tell(Event::Speed(SpeedView { gflops: Some(1_310.0), decode_ms: Some(2.25), memory_bytes: 12_000_000 }));
     page.tell(model());
     page.tell(Event::Peers(vec![
         node(0, true, Some(Link::Local), Some("0-1")),
@@ -315,6 +316,10 @@ async fn the_swarm_is_shown_in_attributes() {
         ("connected".into(), "WebSocket".into())
     );
     assert_eq!(page.data("compute-tier", "tier"), "cpu");
+    assert_eq!(
+        page.text("compute-speed"),
+        "Measured here: 1.31 TFLOPS over all steps · 2.2 ms a token · 12.0 MB in use."
+    );
     assert_eq!((page.data("peers", "count"), page.data("peers", "connected")), ("2".into(), "1".into()));
     assert_eq!((page.data("hosting", "layers"), page.data("hosting", "fetched-bytes")), ("0-1".into(), "700".into()));
     assert_eq!(attributes(&page.get("coverage"), "replicas"), ["1", "2", "1", "0"]);

@@ -7,6 +7,7 @@ use cdi_compute::choice::Choice;
 use cdi_compute::conformance;
 use cdi_compute::gpu::{Gpu, GpuError, GpuOptions};
 use cdi_model::compute::{Compute, ComputeError};
+use wasm_bindgen::JsCast as _;
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -61,4 +62,23 @@ async fn a_released_device_says_so_for_ever() {
     gpu.release();
     assert!(matches!(gpu.read(&x).await, Err(ComputeError::DeviceLost(_))));
     assert!(gpu.upload(4, &[1.0; 4]).expect_err("lost").is_fatal());
+}
+
+/// A browser without WebGPU: `navigator.gpu` is not there at all.
+#[wasm_bindgen_test]
+async fn without_webgpu_the_processor_is_chosen_and_the_reason_is_told() {
+    use js_sys::{Object, Reflect, global};
+
+    let navigator = Reflect::get(&global(), &"navigator".into()).expect("a worker has one");
+    let prototype = Object::get_prototype_of(&navigator);
+    let gpu = Object::get_own_property_descriptor(&prototype, &"gpu".into());
+    Reflect::delete_property(&prototype, &"gpu".into()).expect("it is configurable");
+    let opened = Gpu::new().await.map(drop);
+    let choice = Choice::fastest(js_sys::Date::now).await.expect("a back end");
+    if !gpu.is_undefined() {
+        Reflect::define_property(&prototype, &"gpu".into(), gpu.unchecked_ref()).expect("it comes back");
+    }
+    assert_eq!(opened, Err(GpuError::Unavailable));
+    assert!(choice.backend.adapter().is_none());
+    assert_eq!(choice.gpu.map(drop).expect_err("no GPU").to_string(), "this browser has no WebGPU");
 }

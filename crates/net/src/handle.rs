@@ -1,10 +1,13 @@
 //! The handle: what a node asks of the network.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use cdi_types::ice::IceServer;
 use cdi_types::{Keypair, Network, PeerId};
 use futures::SinkExt as _;
 use futures::channel::{mpsc, oneshot};
+use futures::lock::Mutex;
 use libp2p::StreamProtocol;
 
 use crate::dials::{Reached, ReachedAddress};
@@ -40,7 +43,8 @@ pub struct NetArgs {
 pub struct Net {
     peer: PeerId,
     network: Network,
-    commands: mpsc::Sender<Command>,
+    /// One sender for all clones: every further one would add a place to the queue.
+    commands: Arc<Mutex<mpsc::Sender<Command>>>,
 }
 
 /// What a handle asks of the actor.
@@ -51,6 +55,7 @@ pub(crate) enum Command {
     Dial { peer: PeerId, respond_to: Reached },
     DialAddress { address: Address, respond_to: ReachedAddress },
     Disconnect { peer: PeerId },
+    SetRelays { addresses: Vec<Address> },
     Links { respond_to: oneshot::Sender<Vec<LinkInfo>> },
     Beat { stream: NetStream, watched: Option<oneshot::Receiver<()>> },
     IceServers { respond_to: oneshot::Sender<Vec<IceServer>> },
@@ -69,6 +74,7 @@ impl Net {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let network = args.network;
         let (worker, events) = Worker::new(args, receiver)?;
+        let commands = Arc::new(Mutex::new(commands));
         // Boxed: the swarm's state is large.
         cdi_platform::task::spawn(Box::pin(worker.run()));
         Ok((Self { peer, network, commands }, events))
@@ -111,7 +117,7 @@ impl Net {
             Ok(Err(OpenError::Unsupported)) => Err(NetError::Unsupported { peer, protocol: protocol.to_owned() }),
             Ok(Err(OpenError::Failed(reason))) => Err(NetError::Stream { peer, reason }),
             // The actor drops the request when the connection goes away.
-            Err(_) if !self.commands.is_closed() => Err(NetError::NotConnected(peer)),
+            Err(_) if !self.commands.lock().await.is_closed() => Err(NetError::NotConnected(peer)),
             Err(error) => Err(error),
         }
     }
@@ -183,6 +189,14 @@ impl Net {
         self.send(Command::Wake).await
     }
 
+    /// Stays connected to these relays from now on. One that is among them already is left as it is.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn set_relays(&self, addresses: Vec<Address>) -> Result<(), NetError> {
+        self.send(Command::SetRelays { addresses }).await
+    }
+
     /// Closes all connections cleanly, so that peers notice at once, and stops the actor.
     pub async fn shutdown(&self) {
         // An error says that it has stopped already.
@@ -197,7 +211,7 @@ impl Net {
     }
 
     pub(crate) async fn send(&self, command: Command) -> Result<(), NetError> {
-        self.commands.clone().send(command).await.map_err(|_| NetError::Stopped)
+        self.commands.lock().await.send(command).await.map_err(|_| NetError::Stopped)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetError> {
@@ -212,4 +226,24 @@ fn protocol_name(name: &str) -> Result<StreamProtocol, NetError> {
         return Err(NetError::ProtocolName(name.to_owned()));
     }
     StreamProtocol::try_from_owned(name.to_owned()).map_err(|_| NetError::ProtocolName(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use futures::{FutureExt as _, StreamExt as _};
+
+    use super::*;
+
+    #[test]
+    fn the_queue_of_commands_is_bounded_however_many_handles_there_are() {
+        let (commands, mut queue) = mpsc::channel(COMMAND_QUEUE);
+        let net = Net { peer: PeerId::random(), network: Network::Testnet, commands: Arc::new(Mutex::new(commands)) };
+        let handles = vec![net; 3 * COMMAND_QUEUE];
+        let sent = handles.iter().filter(|net| matches!(net.wake().now_or_never(), Some(Ok(())))).count();
+        // The one sender has a place of its own.
+        assert_eq!(sent, COMMAND_QUEUE + 1);
+        assert!(block_on(queue.next()).is_some());
+        assert!(handles[0].wake().now_or_never().is_some(), "there is room again");
+    }
 }

@@ -42,6 +42,21 @@ impl Worker {
         }
     }
 
+    /// Stays connected to these relays and no others.
+    pub(crate) fn set_relays(&mut self, addresses: Vec<Address>) {
+        for relay in self.relays.replace(addresses, self.seed, Instant::now()) {
+            if let Some(listener) = relay.listener() {
+                self.swarm.remove_listener(listener);
+            }
+            if let Some(connection) = relay.connection {
+                self.swarm.close_connection(connection);
+            }
+        }
+        for relay in self.relays.peers() {
+            self.swarm.behaviour_mut().limits.bypass_peer_id(&relay);
+        }
+    }
+
     fn dial_relay(&mut self, index: usize, now: Instant) {
         let relay = self.relays.get(index);
         let address = relay.address.as_multiaddr().clone();

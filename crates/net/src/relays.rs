@@ -60,18 +60,31 @@ impl Relays {
     /// The relays at `addresses`, all due at `now`; of one relay the better address comes first. `seed` makes
     /// the waiting times.
     pub(crate) fn new(addresses: Vec<Address>, seed: u64, now: Instant) -> Self {
-        let mut relays: Vec<Relay> = Vec::new();
-        for address in addresses {
+        let mut relays = Self(Vec::new());
+        relays.replace(addresses, seed, now);
+        relays
+    }
+
+    /// Makes these the relays: those that were there stay as they are, new ones are due at `now`. Gives those that are
+    /// not wanted any more.
+    pub(crate) fn replace(&mut self, addresses: Vec<Address>, seed: u64, now: Instant) -> Vec<Relay> {
+        let wanted = |r: &Relay| std::iter::once(&r.address).chain(&r.others).any(|known| addresses.contains(known));
+        let (kept, dropped) = std::mem::take(&mut self.0).into_iter().partition(wanted);
+        self.0 = kept;
+        for (index, address) in addresses.into_iter().enumerate() {
             let peer = address.peer();
-            if let Some(known) = relays.iter_mut().find(|r| peer.is_some() && r.peer == peer) {
-                known.others.push_back(address);
-                continue;
+            let known = self.0.iter_mut().find(|r| r.address == address || (peer.is_some() && r.peer == peer));
+            match known {
+                Some(known) if known.address == address || known.others.contains(&address) => {}
+                Some(known) => known.others.push_back(address),
+                None => {
+                    let backoff = Backoff::new(seed.wrapping_add(index as u64));
+                    let state = State::Waiting(now);
+                    self.0.push(Relay { peer, address, others: VecDeque::new(), connection: None, state, backoff });
+                }
             }
-            let backoff = Backoff::new(seed.wrapping_add(relays.len() as u64));
-            let state = State::Waiting(now);
-            relays.push(Relay { peer, address, others: VecDeque::new(), connection: None, state, backoff });
         }
-        Self(relays)
+        dropped
     }
 
     /// The relay at `index`.
@@ -182,6 +195,14 @@ impl Relays {
 }
 
 impl Relay {
+    /// The reservation that it holds or asks for.
+    pub(crate) const fn listener(&self) -> Option<ListenerId> {
+        match self.state {
+            State::Reserving(listener) | State::Up(listener, _) => Some(listener),
+            State::Waiting(_) | State::Dialling(_) => None,
+        }
+    }
+
     fn lose(&mut self, now: Instant) -> Lost {
         if matches!(self.state, State::Up(_, since) if now.saturating_duration_since(since) >= STABLE) {
             self.backoff.reset();
@@ -291,6 +312,28 @@ mod tests {
         relays.reserving(0, ListenerId::next());
         relays.connection_closed(id(2), now);
         assert_eq!(relays.get(0).address, second, "the way that worked is tried again");
+    }
+
+    #[test]
+    fn relays_can_be_replaced() {
+        let now = Instant::now();
+        let mut relays = relays(now);
+        let peer: PeerId = PEER.parse().expect("a peer id");
+        relays.dialling(0, id(1));
+        relays.dialling(1, id(2));
+        relays.connected(id(1), peer);
+        let listener = ListenerId::next();
+        relays.reserving(0, listener);
+        let other = PeerId::random();
+        let address: Address = format!("/ip4/127.0.0.1/tcp/1/ws/p2p/{other}").parse().expect("an address");
+        let kept = relays.get(1).address.clone();
+        let dropped = relays.replace(vec![address.clone(), kept, address], 7, now);
+        assert_eq!(
+            dropped.iter().map(|r| (r.listener(), r.connection)).collect::<Vec<_>>(),
+            [(Some(listener), Some(id(1)))]
+        );
+        assert!(!relays.contains(&peer) && relays.contains(&other));
+        assert_eq!(relays.due(now), [1], "the new one, once; the other one is being dialled");
     }
 
     #[test]

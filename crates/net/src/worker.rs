@@ -49,6 +49,8 @@ pub(crate) struct Worker {
     figures_due: Option<Instant>,
     _guard: Guard,
     topic: TopicHash,
+    /// Spreads the nodes' waiting times.
+    pub(crate) seed: u64,
     commands: mpsc::Receiver<Command>,
     events: EventSender,
 }
@@ -93,6 +95,7 @@ impl Worker {
             figures_due: None,
             _guard: parts.guard,
             topic: gossip::topic(args.network).hash(),
+            seed,
             commands,
             events: sender,
         };
@@ -199,6 +202,7 @@ impl Worker {
             Command::Disconnect { peer } => {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
+            Command::SetRelays { addresses } => self.set_relays(addresses),
             Command::Links { respond_to } => {
                 let _ = respond_to.send(self.links.all());
             }

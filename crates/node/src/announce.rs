@@ -35,7 +35,7 @@ pub(crate) async fn announce(node: &Node) {
         let mut state = node.state();
         // Unix time, so that a node that restarts goes on above what others remember.
         state.sequence = unix_ms().max(state.sequence + 1);
-        (advert(&state), state.sequence)
+        (advert(&state, node), state.sequence)
     };
     {
         let mut state = node.state();
@@ -62,25 +62,21 @@ pub(crate) async fn announce(node: &Node) {
     }
 }
 
-fn advert(state: &State) -> Advert {
+fn advert(state: &State, node: &Shared) -> Advert {
     let hosting = &state.hosting;
-    let shard = |model: &crate::shared::Model| {
-        let layers = hosting.layers.filter(|_| !hosting.paused)?;
-        Some(Shard {
-            model: model.id,
-            layers,
-            ready: hosting.ready,
-            kernel_id: state.kernel_id.clone(),
-            decode_ms: hosting.decode_ms,
-        })
+    let shard = |layers, ready, decode_ms| {
+        let model = state.model.as_ref().filter(|_| !hosting.paused)?.id;
+        Some(Shard { model, layers, ready, kernel_id: state.kernel_id.clone(), decode_ms })
     };
+    let held = hosting.layers.and_then(|layers| shard(layers, hosting.ready, hosting.decode_ms));
+    let claimed = hosting.moving.and_then(|layers| shard(layers, false, 0.0));
     Advert {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         tier: state.tier.unwrap_or(Tier::None),
-        shards: state.model.as_ref().and_then(shard).into_iter().collect(),
+        shards: held.into_iter().chain(claimed).collect(),
         spare_layers: hosting.spare(),
-        kv_room: state.kv_room(),
-        upload_bytes_per_s: 0,
+        kv_room: state.kv_room(node.limits.compute.kv_bytes),
+        upload_bytes_per_s: node.uplink.bytes_per_s(),
         hidden: state.hidden,
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cdi_platform::task::{self, AbortOnDrop};
 use cdi_platform::time::{Instant, Ticker, sleep};
 use cdi_swarm::client::{Action, Client, Ended, Spec};
+use cdi_swarm::route::Leg;
 use cdi_types::session::Control;
 use cdi_types::{LayerRange, PeerId};
 use futures::channel::{mpsc, oneshot};
@@ -282,14 +283,27 @@ impl Session<'_> {
     }
 
     async fn show_route(&self) {
-        let stage = |leg: cdi_swarm::route::Leg| StageView {
+        let stage = |leg: Leg| StageView {
             peer: leg.peer,
             layers: leg.layers,
             link: self.node.link(&leg.peer).unwrap_or(Link::Relayed),
         };
-        let stages = self.client.legs().map(stage).collect();
+        let stages = merged(self.client.legs()).into_iter().map(stage).collect();
         self.node.emit(Event::Answer(AnswerEvent::Route { stages, why: self.why.clone() })).await;
     }
+}
+
+/// Adjacent parts of one peer as one: a replacement that already computes the layers beside the gap is still one node.
+fn merged(legs: impl Iterator<Item = Leg>) -> Vec<Leg> {
+    let mut merged: Vec<Leg> = Vec::new();
+    for leg in legs {
+        let before = merged.last_mut().filter(|before| before.peer == leg.peer);
+        match before.and_then(|before| Some((before.layers.union(leg.layers)?, before))) {
+            Some((union, before)) => before.layers = union,
+            None => merged.push(leg),
+        }
+    }
+    merged
 }
 
 /// Carries control messages to a stage and back until either side ends the link.
@@ -321,4 +335,22 @@ async fn control(
     }
     // A session that is over needs no news.
     let _over = inputs.send((conn, None)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use cdi_types::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn adjacent_parts_of_one_peer_are_shown_as_one() {
+        let leg = |n: u8, layers: &str| Leg {
+            peer: Keypair::from_seed(&[n; 32]).public().peer_id(),
+            layers: layers.parse().expect("a range"),
+            fetch: false,
+        };
+        let legs = [leg(1, "0-2"), leg(1, "3-3"), leg(1, "4-4"), leg(2, "5-6"), leg(1, "7-7")];
+        assert_eq!(merged(legs.into_iter()), [leg(1, "0-4"), leg(2, "5-6"), leg(1, "7-7")]);
+    }
 }

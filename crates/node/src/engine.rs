@@ -8,8 +8,8 @@ use cdi_platform::Place;
 use cdi_platform::http::{self, Limits};
 use cdi_platform::kv::KeyValue;
 use cdi_platform::port::Port;
-use cdi_platform::task;
 use cdi_platform::time::{Instant, Ticker, sleep};
+use cdi_platform::{tab, task};
 use cdi_swarm::registry::{HEARTBEAT_MS, Observed};
 use cdi_types::advert::Tier;
 use cdi_types::relay::{MAX_RELAY_BYTES, RelayInfo};
@@ -21,10 +21,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::announce::{announce, believe};
 use crate::compute::{Compute, StartArgs};
+use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
 use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
-use crate::{answer, host, serve};
+use crate::{answer, host, relocate, serve};
 
 /// Commands that wait for the engine.
 const COMMANDS: usize = 32;
@@ -98,7 +99,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
     let net_args = NetArgs {
         keypair: args.keypair.clone(),
         network: args.network,
-        relays: relay.addresses.iter().filter_map(|a| a.parse::<Address>().ok()).collect(),
+        relays: parsed(&relay.addresses),
         ice_servers: Vec::new(),
         listen: Vec::new(),
         agent: concat!("cdi/", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -123,14 +124,17 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
             keypair: args.keypair,
             compute: StartArgs {
                 network: args.network,
-                gateways: vec![args.relay],
+                gateways: vec![args.relay.clone()],
                 store_bytes: args.store_bytes,
+                store: tab::recall(STORE).and_then(|number| number.parse().ok()),
                 kv_bytes: args.kv_bytes,
                 prefer: args.prefer,
             },
             budget_bytes: args.budget_bytes,
+            relay: args.relay,
         },
     );
+    node.state().relay_addresses = relay.addresses;
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
@@ -141,18 +145,14 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
 
 /// Asks the relay how to reach it; until it answers, what it said last time will do.
 async fn find_relay(args: &NodeArgs, settings: &Settings, events: &mut mpsc::Sender<Event>) -> RelayInfo {
-    let url = format!("{}/relay.json", args.relay);
     let mut pause = RETRY.0;
     loop {
-        let answer = http::get(&url, Limits::bytes(MAX_RELAY_BYTES), |_| ()).await;
-        let reason = match answer.map(|body| serde_json::from_slice::<RelayInfo>(&body).map(|info| (info, body))) {
-            Ok(Ok((info, body))) if info.network == args.network => {
+        let reason = match relay_info(&args.relay, args.network).await {
+            Ok((info, body)) => {
                 settings.put("relay", &body).await;
                 return info;
             }
-            Ok(Ok((info, _))) => format!("the relay serves another network, {}", info.network),
-            Ok(Err(error)) => format!("the relay's answer makes no sense: {error}"),
-            Err(error) => format!("the relay {error}"),
+            Err(reason) => reason,
         };
         tracing::warn!(%reason, "no relay");
         let _gone = events.send(Event::Connection(Connection::Offline { reason })).await;
@@ -162,6 +162,40 @@ async fn find_relay(args: &NodeArgs, settings: &Settings, events: &mut mpsc::Sen
         }
         sleep(pause).await;
         pause = (pause * 2).min(RETRY.1);
+    }
+}
+
+/// The relay is gone: when its web server answers, it may have come back as somebody else, whom to dial from now on.
+async fn ask_again(node: Node) {
+    let answer = relay_info(&node.limits.relay, node.limits.network).await;
+    let known = node.state().relay_addresses.clone();
+    match answer {
+        Ok((info, body)) if info.addresses != known => {
+            tracing::info!(peer = info.peer_id, "the relay is another one now");
+            node.settings.put("relay", &body).await;
+            let _stopped = node.net.set_relays(parsed(&info.addresses)).await;
+            node.state().relay_addresses = info.addresses;
+        }
+        Ok(_) => {}
+        Err(reason) => tracing::debug!(%reason, "the relay does not answer"),
+    }
+    node.state().asking_relay = false;
+}
+
+fn parsed(addresses: &[String]) -> Vec<Address> {
+    addresses.iter().filter_map(|a| a.parse().ok()).collect()
+}
+
+/// What the relay says of itself, and the bytes of it; or in words why it is no use.
+async fn relay_info(relay: &str, network: Network) -> Result<(RelayInfo, Vec<u8>), String> {
+    let url = format!("{relay}/relay.json");
+    let body = http::get(&url, Limits::bytes(MAX_RELAY_BYTES), |_| ()).await.map_err(|e| format!("the relay {e}"))?;
+    let info: RelayInfo =
+        serde_json::from_slice(&body).map_err(|e| format!("the relay's answer makes no sense: {e}"))?;
+    if info.network == network {
+        Ok((info, body))
+    } else {
+        Err(format!("the relay serves another network, {}", info.network))
     }
 }
 
@@ -242,12 +276,14 @@ impl Engine {
                     None => return,
                 },
                 () = refresh.tick().fuse() => {
+                    relocate::consider(&self.node);
                     let now_ms = self.node.now_ms();
                     let gone = self.node.state().registry.evict(now_ms);
                     self.node.state().dirty |= !gone.is_empty();
                     if std::mem::take(&mut self.greet) || announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
                         announced = Instant::now();
                         announce(&self.node).await;
+                        task::spawn(host::measure(self.node.clone()));
                     }
                     let dirty = std::mem::take(&mut self.node.state().dirty);
                     if dirty {
@@ -301,6 +337,9 @@ impl Engine {
             NetEvent::RelayDown { reason, .. } => {
                 node.state().relay_up = None;
                 node.emit(Event::Connection(Connection::Offline { reason })).await;
+                if !std::mem::replace(&mut node.state().asking_relay, true) {
+                    task::spawn(ask_again(node.clone()));
+                }
             }
             NetEvent::PeerUp { peer, link } | NetEvent::PeerLink { peer, link } => {
                 self.node.state().dirty = true;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cdi_platform::tab;
 use cdi_platform::time::{Instant, sleep};
 use cdi_swarm::placement;
 use cdi_types::LayerRange;
@@ -16,6 +17,11 @@ use crate::view::{ComputeView, Event, HostLayers, HostingState, HostingView, Pro
 const SETTLE: Duration = Duration::from_millis(2_500);
 /// Longest wait when there is no relay.
 const SETTLE_AT_MOST: Duration = Duration::from_secs(5);
+
+/// How often a load looks whether a lost device has been replaced.
+const RESTART_LOOK: Duration = Duration::from_millis(50);
+/// Where a tab remembers which block store is its own.
+pub(crate) const STORE: &str = "cdi-store";
 
 /// Why layers are not held.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +44,9 @@ pub(crate) enum HostError {
 pub(crate) async fn host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) {
     if let Err(error) = try_host(node, wish, resume).await {
         tracing::warn!(%error, "not hosting");
+        if matches!(&error, HostError::Compute(error) if error.is_device_lost()) && !node.state().recovering {
+            return device_lost(node);
+        }
         node.state().hosting = Hosting::default();
         announce(node).await;
         let message = Some(format!("Hosting failed: {error}. Press the button to try again."));
@@ -101,7 +110,7 @@ async fn settle(node: &Node) {
     }
 }
 
-fn remark(loading: &Loading) -> Option<String> {
+pub(crate) fn remark(loading: &Loading) -> Option<String> {
     loading.kept_in_memory.then(|| {
         "The browser's storage is full: some layers are kept in memory and fetched again after a reload.".to_owned()
     })
@@ -153,11 +162,17 @@ pub(crate) async fn ensure(node: Node, layers: LayerRange, own: bool) -> Result<
 pub(crate) async fn release_others(node: &Node) {
     let (model, hosted) = {
         let state = node.state();
-        (state.model.clone(), state.hosting.layers)
+        let moves = state.hosting.moving.is_some() || state.hosting.leaving;
+        (state.model.clone(), state.hosting.layers.filter(|_| !moves))
     };
-    if let (Some(model), Some(hosted)) = (model, hosted)
-        && let Err(error) = node.compute.unload(model.id, Some(hosted)).await
-    {
+    if let (Some(model), Some(hosted)) = (model, hosted) {
+        keep(node, &model, Some(hosted)).await;
+    }
+}
+
+/// Gives up every loaded layer outside `kept`.
+pub(crate) async fn keep(node: &Node, model: &Model, kept: Option<LayerRange>) {
+    if let Err(error) = node.compute.unload(model.id, kept).await {
         tracing::warn!(%error, "layers not unloaded");
     }
 }
@@ -169,10 +184,8 @@ pub(crate) async fn stop(node: &Node) {
     announce(node).await;
     node.remember_hosting().await;
     let model = node.state().model.clone();
-    if let Some(model) = model
-        && let Err(error) = node.compute.unload(model.id, None).await
-    {
-        tracing::warn!(%error, "layers not unloaded");
+    if let Some(model) = model {
+        keep(node, &model, None).await;
     }
 }
 
@@ -189,6 +202,7 @@ pub(crate) fn device_lost(node: &Node) {
     if std::mem::replace(&mut node.state().recovering, true) {
         return;
     }
+    node.state().restarting = true;
     let node = node.clone();
     cdi_platform::task::spawn(async move {
         let before = {
@@ -197,7 +211,9 @@ pub(crate) fn device_lost(node: &Node) {
             (state.hosting.wish, state.hosting.layers)
         };
         announce(&node).await;
-        match start_compute(&node).await {
+        let started = start_compute(&node).await;
+        node.state().restarting = false;
+        match started {
             Ok(()) => {
                 node.emit(Event::Notice("The GPU was lost; this tab goes on with the CPU.".to_owned())).await;
                 if let (Some(wish), layers) = before {
@@ -218,6 +234,9 @@ pub(crate) async fn start_compute(node: &Node) -> Result<(), ComputeError> {
         state.tier = Some(started.tier);
         state.kernel_id.clone_from(&started.kernel_id);
     }
+    if started.lasting {
+        tab::remember(STORE, &started.store.to_string());
+    }
     let view = ComputeView { tier: started.tier, reason: started.reason, kernel_id: started.kernel_id };
     node.emit(Event::Compute(view)).await;
     if !started.lasting {
@@ -227,8 +246,33 @@ pub(crate) async fn start_compute(node: &Node) -> Result<(), ComputeError> {
     Ok(())
 }
 
+/// Shows how fast this node computes, when that has changed.
+pub(crate) async fn measure(node: Node) {
+    if std::mem::replace(&mut node.state().measuring, true) {
+        return;
+    }
+    // Nothing is computed before a start, and a lost device shows elsewhere.
+    if let Ok(speed) = node.compute.stats().await {
+        let news = node.state().speed.replace(speed) != Some(speed) && speed.gflops.is_some();
+        if news {
+            node.emit(Event::Speed(speed)).await;
+        }
+    }
+    node.state().measuring = false;
+}
+
 /// Fetches and loads, showing progress when it is the user who waits for it.
-async fn load(node: &Node, model: &Model, layers: LayerRange, pin: bool, shown: bool) -> Result<Loading, ComputeError> {
+pub(crate) async fn load(
+    node: &Node,
+    model: &Model,
+    layers: LayerRange,
+    pin: bool,
+    shown: bool,
+) -> Result<Loading, ComputeError> {
+    // What a lost device would be given now would be lost as well.
+    while node.state().restarting {
+        sleep(RESTART_LOOK).await;
+    }
     let _one_at_a_time = node.loading.lock().await;
     let (mut reports, done) = node.compute.load(model.id, layers, pin);
     let started = Instant::now();
@@ -254,7 +298,7 @@ async fn load(node: &Node, model: &Model, layers: LayerRange, pin: bool, shown: 
     Ok(loading)
 }
 
-async fn show(node: &Node, state: HostingState, progress: Option<Progress>, message: Option<String>) {
+pub(crate) async fn show(node: &Node, state: HostingState, progress: Option<Progress>, message: Option<String>) {
     let view = {
         let mut known = node.state();
         let progress = progress.or(known.progress.take().filter(|_| state != HostingState::Off));

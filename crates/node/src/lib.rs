@@ -11,6 +11,7 @@
 //! | answer | `answer.rs` | one question: plans, opens stages, feeds tokens, replaces what is lost |
 //! | stage | `serve.rs` | one stage of a session, for anybody |
 //! | host | `host.rs` | fetching, testing and offering layers |
+//! | move | `relocate.rs` | giving up layers that others hold for ones that nobody holds |
 
 pub mod compute;
 pub mod text;
@@ -20,11 +21,14 @@ mod announce;
 mod answer;
 mod call;
 mod engine;
+mod guests;
 mod host;
 mod lane;
 mod planner;
+mod relocate;
 mod serve;
 mod shared;
+mod uplink;
 mod wire;
 
 pub use engine::{Handle, NodeArgs, start};

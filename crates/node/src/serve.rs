@@ -18,7 +18,7 @@ use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 use crate::compute::protocol::StageKey;
 use crate::compute::{ComputeError, Step, Stepped};
 use crate::host;
-use crate::shared::{Node, Protocol};
+use crate::shared::{Node, Protocol, RunningStage};
 use crate::wire::Wire;
 
 /// Most stages that run at once.
@@ -54,12 +54,19 @@ pub(crate) enum Input {
     NextLost { link: u64 },
 }
 
-/// Serves one link that a peer opened.
+/// Serves one link that a peer opened, unless it has too many.
 pub(crate) fn accept(node: Node, peer: PeerId, protocol: Protocol, wire: Wire) {
-    match protocol {
-        Protocol::Session => task::spawn(session(node, peer, wire)),
-        Protocol::Activations => task::spawn(activations(node, peer, wire)),
+    let Some(guest) = node.guests.admit(peer) else {
+        let refused = node.guests.refused();
+        return tracing::info!(%peer, refused, "a link too many");
     };
+    task::spawn(async move {
+        match protocol {
+            Protocol::Session => session(node, peer, wire).await,
+            Protocol::Activations => activations(node, peer, wire).await,
+        }
+        drop(guest);
+    });
 }
 
 /// Passes a predecessor's rows to the stage that it names.
@@ -70,7 +77,7 @@ async fn activations(node: Node, peer: PeerId, mut wire: Wire) {
         Err(error) => return tracing::info!(%peer, %error, "activations without a greeting"),
     };
     let key = StageKey { session: hello.session, layer: hello.layer };
-    let stage = node.state().stages.get(&key).cloned();
+    let stage = node.state().stages.get(&key).map(|stage| stage.inputs.clone());
     let link = node.number();
     let (credits, mut given) = mpsc::channel(CREDITS);
     let welcome = match &stage {
@@ -181,6 +188,9 @@ async fn prepare(
         Ok(()) => Ok(Some((stage, key))),
         Err(error) => {
             tracing::info!(%peer, %error, "no room for a session");
+            if error.is_device_lost() {
+                host::device_lost(node);
+            }
             Err((attempt, Refusal::Full))
         }
     }
@@ -196,7 +206,8 @@ async fn reply(wire: &mut Wire, message: Control) {
 /// Drives a stage until its client leaves or it fails.
 async fn run(node: &Node, stage: Stage, key: StageKey, wire: Wire) {
     let (inputs, input_queue) = mpsc::channel(INPUT_QUEUE);
-    node.state().stages.insert(key, inputs.clone());
+    let (layers, positions) = (stage.open().layers, stage.open().max_positions);
+    node.state().stages.insert(key, RunningStage { layers, positions, inputs: inputs.clone() });
     let granted = Action::Reply(stage.granted(&node.state().kernel_id));
     let mut runner =
         Runner { node: node.clone(), stage, key, wire, inputs, kernels: Fuse::terminated(), inbound: None, next: None };

@@ -8,6 +8,7 @@ use cdi_net::{LinkInfo, LinkKind, Net, NetStream};
 use cdi_platform::task::{self, AbortOnDrop};
 use cdi_platform::time::Instant;
 use cdi_swarm::registry::Registry;
+use cdi_swarm::relocation::Relocation;
 use cdi_types::advert::Tier;
 use cdi_types::session::{FRAME_HEADER_BYTES, MAX_CONTROL_BYTES, MAX_FRAME_PAYLOAD_BYTES};
 use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
@@ -17,10 +18,12 @@ use futures::{FutureExt as _, SinkExt as _, future};
 use crate::compute::protocol::{ModelInfo, StageKey};
 use crate::compute::{Compute, StartArgs};
 use crate::engine::{Hosted, Settings};
+use crate::guests::Guests;
 use crate::lane::Lanes;
 use crate::serve;
 use crate::text::Text;
-use crate::view::{Event, HostLayers, Link, Progress};
+use crate::uplink::Uplink;
+use crate::view::{Event, HostLayers, Link, Progress, SpeedView};
 use crate::wire::{Lost, Wire};
 
 /// What a libp2p stream is opened for.
@@ -61,6 +64,10 @@ pub(crate) struct Shared {
     pub(crate) text: Text,
     pub(crate) settings: Settings,
     pub(crate) limits: Limits,
+    /// The links that peers hold to this node.
+    pub(crate) guests: Guests,
+    /// How fast rows leave this node.
+    pub(crate) uplink: Arc<Uplink>,
     /// Done once the model is known.
     pub(crate) model_known: future::Shared<oneshot::Receiver<()>>,
     /// Held while layers are fetched and loaded: one load at a time.
@@ -79,6 +86,8 @@ pub(crate) struct Limits {
     pub(crate) compute: StartArgs,
     /// Most bytes of weights to hold.
     pub(crate) budget_bytes: u64,
+    /// Where the relay serves HTTP.
+    pub(crate) relay: String,
 }
 
 /// What the node knows. Locked for moments only, never across a wait.
@@ -95,20 +104,43 @@ pub(crate) struct State {
     pub(crate) dirty: bool,
     /// Since when the relay is reached.
     pub(crate) relay_up: Option<Instant>,
+    /// Where the relay is dialled.
+    pub(crate) relay_addresses: Vec<String>,
+    /// Whether the relay's web server is being asked who the relay is.
+    pub(crate) asking_relay: bool,
     /// Sequence number of the last advert.
     pub(crate) sequence: u64,
     /// Announcements of others that were malformed, forged or stale.
     pub(crate) disbelieved: u64,
     /// Progress of the last load.
     pub(crate) progress: Option<Progress>,
-    /// Whether a lost device is being replaced.
+    /// How fast this node computes, as far as the user knows.
+    pub(crate) speed: Option<SpeedView>,
+    /// Whether the compute half is being asked for that.
+    pub(crate) measuring: bool,
+    /// Whether a lost device is being replaced, and what it held loaded again.
     pub(crate) recovering: bool,
+    /// Whether there is no back end until a lost one is replaced.
+    pub(crate) restarting: bool,
     /// Completes [`Shared::model_known`].
     pub(crate) tell_model: Option<oneshot::Sender<()>>,
     /// Whose turn it is to write to each peer.
     pub(crate) lanes: Lanes,
     /// Running stages, and where their input goes.
-    pub(crate) stages: HashMap<StageKey, mpsc::Sender<serve::Input>>,
+    pub(crate) stages: HashMap<StageKey, RunningStage>,
+    /// Whether this node should host other layers.
+    pub(crate) relocation: Relocation,
+}
+
+/// A stage that this node runs.
+#[derive(Debug, Clone)]
+pub(crate) struct RunningStage {
+    /// What it computes.
+    pub(crate) layers: LayerRange,
+    /// Positions of cache that it reserved.
+    pub(crate) positions: u32,
+    /// Where its input goes.
+    pub(crate) inputs: mpsc::Sender<serve::Input>,
 }
 
 /// How a peer is reached.
@@ -164,13 +196,26 @@ pub(crate) struct Hosting {
     pub(crate) decode_ms: f32,
     /// Most layers that fit the memory budget.
     pub(crate) fits: u32,
+    /// Layers that are being fetched in place of the held ones.
+    pub(crate) moving: Option<LayerRange>,
+    /// Whether layers that were given up are kept for the sessions that began on them.
+    pub(crate) leaving: bool,
 }
 
 impl State {
-    /// Positions of KV cache that this node can still give to sessions.
-    pub(crate) fn kv_room(&self) -> u32 {
-        let stages = u32::try_from(serve::MAX_STAGES.saturating_sub(self.stages.len())).unwrap_or(u32::MAX);
-        stages.saturating_mul(self.model.as_ref().map_or(0, |m| m.info.context))
+    /// Positions of KV cache over all hosted layers that this node can still give to sessions, of `kv_bytes`
+    /// altogether.
+    pub(crate) fn kv_room(&self, kv_bytes: u64) -> u32 {
+        let (Some(model), Some(held)) = (&self.model, self.hosting.layers.filter(|_| self.hosting.ready)) else {
+            return 0;
+        };
+        let a_layer = u64::from(model.info.kv_bytes_per_layer);
+        let reserved = |s: &RunningStage| a_layer * u64::from(s.layers.count()) * u64::from(s.positions);
+        let free = kv_bytes.saturating_sub(self.stages.values().map(reserved).sum());
+        let by_bytes = free / (a_layer * u64::from(held.count())).max(1);
+        let stages = serve::MAX_STAGES.saturating_sub(self.stages.len()) as u64;
+        let by_stages = stages.saturating_mul(model.info.context.into());
+        u32::try_from(by_bytes.min(by_stages)).unwrap_or(u32::MAX)
     }
 
     /// Measured milliseconds of one layer and one token in this node.
@@ -189,7 +234,8 @@ impl Hosting {
             Some(HostLayers::Exactly(layers)) => layers.min(self.fits),
             None => 0,
         };
-        if self.ready && !self.paused { most.saturating_sub(held) } else { 0 }
+        let settled = self.ready && !self.paused && self.moving.is_none() && !self.leaving;
+        if settled { most.saturating_sub(held) } else { 0 }
     }
 }
 
@@ -215,6 +261,8 @@ impl Shared {
             text,
             settings,
             limits,
+            guests: Guests::default(),
+            uplink: Arc::default(),
             model_known: model_known.shared(),
             loading: futures::lock::Mutex::new(()),
             events: futures::lock::Mutex::new(events),
@@ -278,7 +326,7 @@ impl Shared {
     /// A link over a stream to or from `peer`.
     pub(crate) fn wire(&self, peer: PeerId, protocol: Protocol, stream: NetStream) -> Wire {
         let lane = self.state().lanes.to(peer);
-        Wire::over(stream, protocol.limit(), lane)
+        Wire::over(stream, protocol.limit(), lane, self.uplink.clone())
     }
 
     /// Has the loss of `peer` noticed within a second, until the result is dropped.
@@ -308,5 +356,39 @@ pub(crate) const fn link_view(kind: LinkKind) -> Link {
     match kind {
         LinkKind::Direct => Link::Direct,
         LinkKind::Relayed => Link::Relayed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_for_sessions_is_what_is_really_left() {
+        let info = ModelInfo {
+            name: String::new(),
+            layers: 8,
+            hidden_bytes: 512,
+            context: 512,
+            end_of_text: Vec::new(),
+            weight_bytes: 0,
+            kv_bytes_per_layer: 100,
+        };
+        let model = Some(Model { id: cdi_types::block::raw_cid(b"model"), info });
+        let mut state = State { model, ..State::default() };
+        assert_eq!(state.kv_room(1_000_000), 0, "not hosting");
+        state.hosting = Hosting { layers: LayerRange::new(0, 3).ok(), ready: true, ..Hosting::default() };
+        // A position takes 400 bytes.
+        assert_eq!(state.kv_room(1_000_000), 2_500);
+        assert_eq!(state.kv_room(u64::MAX), 64 * 512, "the number of stages bounds it too");
+        let stage = RunningStage {
+            layers: LayerRange::new(0, 1).expect("a range"),
+            positions: 500,
+            inputs: mpsc::channel(1).0,
+        };
+        state.stages.insert(StageKey { session: [1; 16], layer: 0 }, stage.clone());
+        assert_eq!(state.kv_room(1_000_000), 2_250);
+        state.stages.insert(StageKey { session: [2; 16], layer: 0 }, RunningStage { positions: 5_000, ..stage });
+        assert_eq!(state.kv_room(1_000_000), 0);
     }
 }

@@ -86,6 +86,8 @@ pub enum Event {
     Connection(Connection),
     /// What computes in this node.
     Compute(ComputeView),
+    /// How fast this node computes, when that has changed.
+    Speed(SpeedView),
     /// The model that the swarm runs.
     Model(ModelView),
     /// Every known node, this one included.
@@ -127,6 +129,17 @@ pub struct ComputeView {
     pub reason: String,
     /// Its kernels.
     pub kernel_id: String,
+}
+
+/// How fast this node computes: measured over the steps of real sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct SpeedView {
+    /// 10⁹ arithmetic operations a second, a multiply-add counting as two; `None` before the first session.
+    pub gflops: Option<f64>,
+    /// Median milliseconds of one token through the held layers; `None` before the first session.
+    pub decode_ms: Option<f64>,
+    /// Bytes of weights, caches and activations.
+    pub memory_bytes: u64,
 }
 
 /// The model that the swarm runs.

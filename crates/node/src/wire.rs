@@ -8,10 +8,12 @@ use std::sync::Arc;
 use cdi_net::NetStream;
 use cdi_net::framed::{read_message, write_message};
 use cdi_platform::task::{self, AbortOnDrop};
+use cdi_platform::time::Instant;
 use futures::channel::mpsc;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, SinkExt as _, StreamExt as _};
 
 use crate::lane::Lane;
+use crate::uplink::Uplink;
 
 /// Messages that wait in each direction; a sender that is further ahead waits.
 const QUEUE: usize = 32;
@@ -47,16 +49,21 @@ impl Wire {
         (end(a, to_b), end(b, to_a))
     }
 
-    /// A link over a stream; messages above `limit` bytes end it. Links to one peer share a lane.
-    pub(crate) fn over(stream: NetStream, limit: usize, lane: Arc<Lane>) -> Self {
+    /// A link over a stream; messages above `limit` bytes end it. Links to one peer share a lane; the bulk of what is
+    /// sent is measured by `uplink`.
+    pub(crate) fn over(stream: NetStream, limit: usize, lane: Arc<Lane>, uplink: Arc<Uplink>) -> Self {
         let (mut reader, mut writer) = stream.split();
         let (sender, mut outgoing) = mpsc::channel::<Message>(QUEUE);
         let (mut incoming, receiver) = mpsc::channel(QUEUE);
         task::spawn(async move {
             while let Some(message) = outgoing.next().await {
                 let _turn = lane.turn(message.bulk).await;
+                let started = Instant::now();
                 if write_message(&mut writer, &message.bytes, limit).await.is_err() {
                     return;
+                }
+                if message.bulk {
+                    uplink.sent(message.bytes.len(), started.elapsed());
                 }
             }
             // The other side notices the end of the stream; nobody is left here to be told of a failure.

@@ -7,4 +7,4 @@ mod imp;
 #[path = "tab/native.rs"]
 mod imp;
 
-pub use imp::{renew, slot};
+pub use imp::{recall, remember, renew, slot};

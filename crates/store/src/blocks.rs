@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cdi_platform::Place;
 use cdi_platform::db::{Database, DbError, Schema, Write};
-use cdi_platform::lock::{Lock, try_lock_patiently};
+use cdi_platform::lock::{Lock, try_lock, try_lock_patiently};
 use cdi_types::block::{self, BlockError};
 use cdi_types::{Cid, Network, cbor};
 use index::{Entry, Index};
@@ -108,6 +108,7 @@ pub struct BlockStore {
     /// Never locked across an `await`.
     state: Arc<Mutex<State>>,
     limits: Limits,
+    number: u32,
     _lock: Lock,
 }
 
@@ -120,18 +121,31 @@ struct State {
 }
 
 impl BlockStore {
-    /// Opens the first block store of this place that no other tab or process is using.
+    /// Opens a block store of this place that no other tab or process is using: the one with the number `before` if it
+    /// can be had, which this tab had before it was reloaded, or else the first.
     ///
     /// # Errors
     /// [`StoreError::InUse`] when there is none, or [`StoreError::Db`].
-    pub async fn open(place: &Place, network: Network, limits: Limits) -> Result<Self, StoreError> {
-        for number in 1..=MAX_STORES {
+    pub async fn open(
+        place: &Place,
+        network: Network,
+        limits: Limits,
+        before: Option<u32>,
+    ) -> Result<Self, StoreError> {
+        let before = before.filter(|number| (1..=MAX_STORES).contains(number));
+        for number in before.into_iter().chain(1..=MAX_STORES) {
             let name = match number {
                 1 => network.store("blocks"),
                 _ => network.store(&format!("blocks-{number}")),
             };
-            if let Some(store) = Self::open_named(place, &name, limits).await? {
-                return Ok(store);
+            // Only this tab's own store is worth a wait: its old self is just ending.
+            let lock = if before == Some(number) {
+                try_lock_patiently(place, &name).await?
+            } else {
+                try_lock(place, &name).await?
+            };
+            if let Some(lock) = lock {
+                return Self::open_locked(place, &name, number, limits, lock).await;
             }
         }
         Err(StoreError::InUse)
@@ -143,11 +157,27 @@ impl BlockStore {
     /// [`StoreError::Db`] when storage fails.
     pub async fn open_named(place: &Place, name: &str, limits: Limits) -> Result<Option<Self>, StoreError> {
         let Some(lock) = try_lock_patiently(place, name).await? else { return Ok(None) };
+        Self::open_locked(place, name, 0, limits, lock).await.map(Some)
+    }
+
+    async fn open_locked(
+        place: &Place,
+        name: &str,
+        number: u32,
+        limits: Limits,
+        lock: Lock,
+    ) -> Result<Self, StoreError> {
         let database = Database::open(place, name, &SCHEMA).await?;
         let index = load(&database).await?;
         let overflow = Overflow::new(limits.memory_bytes);
         let state = Arc::new(Mutex::new(State { index, overflow, evictions: 0, corrupt: 0 }));
-        Ok(Some(Self { database, state, limits, _lock: lock }))
+        Ok(Self { database, state, limits, number, _lock: lock })
+    }
+
+    /// Its number among the stores of its place, from 1; 0 where it was opened by name.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// Keeps a block.

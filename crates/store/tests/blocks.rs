@@ -199,8 +199,22 @@ async fn a_second_tab_gets_a_store_of_its_own() {
     drop(store.clone());
     assert!(BlockStore::open_named(&place, &name, ROOMY).await.expect("asks").is_none());
 
-    let first = BlockStore::open(&place, Network::Testnet, ROOMY).await.expect("opens");
-    let second = BlockStore::open(&place, Network::Testnet, ROOMY).await.expect("opens another");
+    let first = BlockStore::open(&place, Network::Testnet, ROOMY, None).await.expect("opens");
+    let second = BlockStore::open(&place, Network::Testnet, ROOMY, None).await.expect("opens another");
     let cid = put(&first, 1, 100).await.expect("puts");
     assert!(!second.has(&cid));
+
+    // Both tabs are reloaded, the second one first: it does not take the first one's.
+    let (own, other) = (second.number(), first.number());
+    assert_ne!(own, other);
+    drop((first, second));
+    let again = |before| BlockStore::open(&place, Network::Testnet, ROOMY, before);
+    let second = again(Some(own)).await.expect("opens its own");
+    let first = again(Some(other)).await.expect("opens its own");
+    assert_eq!((first.number(), second.number()), (other, own));
+    assert!(first.has(&cid) && !second.has(&cid));
+    // A duplicated tab remembers the store of its original; a number that cannot be is no reason to fail.
+    let third = again(Some(own)).await.expect("opens another");
+    assert!(third.number() != own && third.number() != other);
+    assert!(again(Some(u32::MAX)).await.expect("opens another").number() > 0);
 }

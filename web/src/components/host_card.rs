@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use cdi_node::view::{ComputeView, HostLayers, HostingState, HostingView, ModelView};
+use cdi_node::view::{ComputeView, HostLayers, HostingState, HostingView, ModelView, SpeedView};
 use cdi_types::advert::Tier;
 use web_sys::HtmlSelectElement;
 use yew::prelude::*;
@@ -20,6 +20,8 @@ pub struct HostCardProps {
     pub model: Option<Rc<ModelView>>,
     /// What computes, once measured.
     pub compute: Option<Rc<ComputeView>>,
+    /// How fast this tab computes, once it has.
+    pub speed: Option<SpeedView>,
     /// Bytes that came over the network in the last load.
     pub fetched_bytes: u64,
     /// How much the user wants to host.
@@ -41,9 +43,28 @@ pub fn HostCard(props: &HostCardProps) -> Html {
                 { offer(props) }
             }
             if let Some(compute) = &props.compute {
-                <p class="fine">{ &compute.reason }</p>
+                <p class="fine" data-testid="compute-reason">{ &compute.reason }</p>
+            }
+            if let Some(speed) = &props.speed {
+                { figures(speed) }
             }
         </section>
+    }
+}
+
+fn figures(speed: &SpeedView) -> Html {
+    let mut parts = Vec::new();
+    if let Some(gflops) = speed.gflops {
+        parts.push(format!("{} over all steps", format::flops(gflops)));
+    }
+    if let Some(decode_ms) = speed.decode_ms {
+        parts.push(format!("{decode_ms:.1} ms a token"));
+    }
+    parts.push(format!("{} in use", format::bytes(speed.memory_bytes)));
+    html! {
+        <p class="fine" data-testid="compute-speed" data-gflops={speed.gflops.unwrap_or_default().to_string()}>
+            { format!("Measured here: {}.", parts.join(" · ")) }
+        </p>
     }
 }
 

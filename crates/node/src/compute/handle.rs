@@ -9,7 +9,7 @@ use futures::{Stream, StreamExt as _, future};
 
 use crate::call::{Caller, Gone};
 use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
-use crate::view::Progress;
+use crate::view::{Progress, SpeedView};
 
 /// Progress reports that wait for their reader; more are dropped.
 const PROGRESS_QUEUE: usize = 8;
@@ -67,6 +67,8 @@ pub struct StartArgs {
     pub gateways: Vec<String>,
     /// Most bytes of the block store.
     pub store_bytes: u64,
+    /// Number of the block store that this tab had before it was reloaded.
+    pub store: Option<u32>,
     /// Most bytes of keys and values of all sessions.
     pub kv_bytes: u64,
     /// What the user wants to compute with; the faster one when nothing is said.
@@ -113,8 +115,8 @@ impl Compute {
     /// # Errors
     /// [`ComputeError`].
     pub async fn start(&self, args: StartArgs) -> Result<Started, ComputeError> {
-        let StartArgs { network, gateways, store_bytes, kv_bytes, prefer } = args;
-        let ask = Ask::Start { version: VERSION, network, gateways, store_bytes, kv_bytes, prefer };
+        let StartArgs { network, gateways, store_bytes, store, kv_bytes, prefer } = args;
+        let ask = Ask::Start { version: VERSION, network, gateways, store_bytes, store, kv_bytes, prefer };
         match self.call(ask).await? {
             Answer::Started(started) => Ok(started),
             _ => Err(ComputeError::Mismatch),
@@ -206,6 +208,17 @@ impl Compute {
         match self.exchange(Ask::Step { stage, start, tokens, sample }, rows, None).await? {
             (Answer::Rows, rows) => Ok(Stepped::Rows(rows)),
             (Answer::Tokens(tokens), _) => Ok(Stepped::Tokens(tokens)),
+            _ => Err(ComputeError::Mismatch),
+        }
+    }
+
+    /// Memory and speed now.
+    ///
+    /// # Errors
+    /// [`ComputeError`].
+    pub async fn stats(&self) -> Result<SpeedView, ComputeError> {
+        match self.call(Ask::Stats).await? {
+            Answer::Stats(stats) => Ok(stats),
             _ => Err(ComputeError::Mismatch),
         }
     }

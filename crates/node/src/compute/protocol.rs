@@ -9,6 +9,7 @@ use cdi_types::{Cid, LayerRange, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::call::Part;
+use crate::view::SpeedView;
 
 /// Version of these messages.
 pub const VERSION: u32 = 2;
@@ -37,6 +38,8 @@ pub enum Ask {
         gateways: Vec<String>,
         /// Most bytes of the block store.
         store_bytes: u64,
+        /// Number of the block store that this tab had before it was reloaded.
+        store: Option<u32>,
         /// Most bytes of keys and values of all sessions.
         kv_bytes: u64,
         /// What the user wants to compute with; the faster one when nothing is said.
@@ -100,6 +103,8 @@ pub enum Ask {
         /// At the last stage: first position that is sampled, and how.
         sample: Option<(u32, Sampling)>,
     },
+    /// Memory and speed now. Answered by [`Answer::Stats`].
+    Stats,
     /// Free a stage's cache.
     CloseStage {
         /// The stage.
@@ -147,6 +152,8 @@ pub enum Answer {
     Rows,
     /// To [`Ask::Step`] of the last stage: `(position, id)` of every sampled row.
     Tokens(Vec<(u32, u32)>),
+    /// To [`Ask::Stats`].
+    Stats(SpeedView),
     /// It is done.
     Done,
     /// It failed.
@@ -175,6 +182,8 @@ pub struct Started {
     pub kernel_id: String,
     /// Whether the store outlives the tab.
     pub lasting: bool,
+    /// Number of the block store among those of this browser or directory.
+    pub store: u32,
 }
 
 /// What the page needs to know of a model.
@@ -192,6 +201,8 @@ pub struct ModelInfo {
     pub end_of_text: Vec<u32>,
     /// Bytes of all weights.
     pub weight_bytes: u64,
+    /// Bytes of keys and values of one position in one layer.
+    pub kv_bytes_per_layer: u32,
 }
 
 /// Kinds of failure that the page treats differently.

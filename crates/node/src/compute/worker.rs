@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use cdi_compute::backend::Backend;
-use cdi_compute::executor::{Executor, ExecutorError, Input, Limits, Output, SessionKey, StageId, Want};
+use cdi_compute::executor::{Executor, ExecutorError, Input, Limits, Output, SessionKey, StageId, StageStats, Want};
 use cdi_model::llama::LogitRows;
 use cdi_platform::Place;
 use cdi_platform::port::{Packet, Port, Sender};
@@ -26,6 +26,7 @@ use crate::call::{Request, reply, unpack};
 use crate::compute::chooser::{Chosen, choose};
 use crate::compute::loader::{LoadError, Loader, Model};
 use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
+use crate::view::SpeedView;
 
 /// Most sessions at once.
 const SESSIONS: usize = crate::serve::MAX_STAGES;
@@ -164,6 +165,7 @@ impl Worker {
             Ask::Step { stage, start, tokens, sample } => {
                 return self.half()?.step(stage, start, tokens.as_deref(), &payload, sample).await;
             }
+            Ask::Stats => Answer::Stats(self.half()?.stats().await),
             Ask::CloseStage { stage } => {
                 let half = self.half()?;
                 let key = half.sessions.borrow_mut().remove(&stage);
@@ -177,7 +179,7 @@ impl Worker {
     }
 
     async fn start(&self, ask: Ask) -> Result<Answer, WorkError> {
-        let Ask::Start { version, network, gateways, store_bytes, kv_bytes, prefer } = ask else {
+        let Ask::Start { version, network, gateways, store_bytes, store, kv_bytes, prefer } = ask else {
             return Err(WorkError::Version);
         };
         if version != VERSION {
@@ -185,37 +187,46 @@ impl Worker {
         }
         let started = self.started;
         let now_ms = move || started.elapsed().as_secs_f64() * 1e3;
-        let prefer = if self.lost.get() { Some(cdi_types::advert::Tier::Cpu) } else { prefer };
+        let lost = self.lost.get();
+        let prefer = if lost { Some(cdi_types::advert::Tier::Cpu) } else { prefer };
         let Chosen { backend, tier, reason } = choose(prefer, now_ms).await?;
+        let reason = if lost { "The GPU was lost, so the CPU computes.".to_owned() } else { reason };
         let earlier = self.half.borrow_mut().take();
-        let loader = match earlier {
-            Some(half) => half.loader.clone(),
+        // What was read stays; only what the back end held is gone.
+        let (loader, models) = match earlier {
+            Some(half) => (half.loader.clone(), half.models.take()),
             None => {
                 let limits = StoreLimits { disk_bytes: store_bytes, ..StoreLimits::default() };
-                let store = self.open_store(network, limits).await?;
+                let store = self.open_store(network, limits, store).await?;
                 let source = |base: &String| -> Box<dyn BlockSource> { Box::new(HttpGateway::new(base)) };
                 let fetcher = Fetcher::new(gateways.iter().map(source).collect(), FetchArgs::default());
-                Rc::new(Loader { store, fetcher })
+                (Rc::new(Loader { store, fetcher }), HashMap::new())
             }
         };
         let executor = Executor::new(backend, Limits { kv_bytes, sessions: SESSIONS }, Box::new(now_ms));
         let kernel_id = executor.kernel_id(cdi_model::compute::WeightFormat::F32);
         let half =
-            Half { loader, executor: Mutex::new(executor), models: RefCell::default(), sessions: RefCell::default() };
+            Half { loader, executor: Mutex::new(executor), models: RefCell::new(models), sessions: RefCell::default() };
+        let store = half.loader.store.number();
         *self.half.borrow_mut() = Some(Rc::new(half));
         let lasting = self.place.is_lasting() && !self.without_disk.get();
-        Ok(Answer::Started(Started { tier, reason, kernel_id, lasting }))
+        Ok(Answer::Started(Started { tier, reason, kernel_id, lasting, store }))
     }
 
     /// The block store, or one in memory where the browser refuses storage: the page then says so.
-    async fn open_store(&self, network: Network, limits: StoreLimits) -> Result<BlockStore, WorkError> {
-        match BlockStore::open(&self.place, network, limits).await {
+    async fn open_store(
+        &self,
+        network: Network,
+        limits: StoreLimits,
+        before: Option<u32>,
+    ) -> Result<BlockStore, WorkError> {
+        match BlockStore::open(&self.place, network, limits, before).await {
             Ok(store) => Ok(store),
             Err(error) => {
                 tracing::warn!(%error, "blocks are kept in memory");
                 self.without_disk.set(true);
                 let limits = StoreLimits { disk_bytes: limits.memory_bytes, ..limits };
-                Ok(BlockStore::open(&Place::memory(), network, limits).await?)
+                Ok(BlockStore::open(&Place::memory(), network, limits, None).await?)
             }
         }
     }
@@ -259,6 +270,7 @@ impl Half {
             context: llama.max_position_embeddings,
             end_of_text: model.manifest.end_of_text.clone(),
             weight_bytes: model.manifest.weight_bytes,
+            kv_bytes_per_layer: 2 * llama.num_key_value_heads * llama.head_dim * 4,
         })
     }
 
@@ -290,6 +302,12 @@ impl Half {
                 Ok((Answer::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect()), Vec::new()))
             }
         }
+    }
+
+    async fn stats(&self) -> SpeedView {
+        let stats = self.executor.lock().await.stats();
+        let best = |figure: fn(&StageStats) -> Option<f64>| stats.stages.iter().filter_map(figure).reduce(f64::max);
+        SpeedView { gflops: best(|s| s.gflops), decode_ms: best(|s| s.decode_ms), memory_bytes: stats.memory_bytes }
     }
 
     /// Tests a stage and measures one token through it.

@@ -34,7 +34,20 @@ pub fn renew() -> Option<String> {
 }
 
 fn stored() -> Option<String> {
-    js::call(&js::global("sessionStorage")?, "getItem", &[ITEM.into()]).ok()?.as_string()
+    recall(ITEM)
+}
+
+/// What [`remember`] kept under `name`, across reloads of this tab; nothing natively.
+#[must_use]
+pub fn recall(name: &str) -> Option<String> {
+    js::call(&js::global("sessionStorage")?, "getItem", &[name.into()]).ok()?.as_string()
+}
+
+/// Keeps `value` for as long as this tab lives; not natively. A duplicated tab starts with a copy.
+pub fn remember(name: &str, value: &str) {
+    let storage = js::global("sessionStorage").unwrap_or(JsValue::UNDEFINED);
+    // Where it is forbidden the next page starts without it.
+    let _forbidden = js::call(&storage, "setItem", &[name.into(), value.into()]);
 }
 
 fn fresh() -> String {
@@ -43,9 +56,7 @@ fn fresh() -> String {
         let _infallible = write!(slot, "{byte:02x}");
         slot
     });
-    let storage = js::global("sessionStorage").unwrap_or(JsValue::UNDEFINED);
-    // Where it is forbidden the slot lives as long as the page.
-    let _forbidden = js::call(&storage, "setItem", &[ITEM.into(), slot.as_str().into()]);
+    remember(ITEM, &slot);
     SLOT.set(Some(slot.clone()));
     slot
 }

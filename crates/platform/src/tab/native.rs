@@ -10,6 +10,15 @@ pub fn slot() -> String {
     "node".to_owned()
 }
 
+/// What [`remember`] kept under `name`, across reloads of this tab; nothing natively.
+#[must_use]
+pub const fn recall(_name: &str) -> Option<String> {
+    None
+}
+
+/// Keeps `value` for as long as this tab lives; not natively.
+pub const fn remember(_name: &str, _value: &str) {}
+
 /// Gives this tab a fresh slot; nothing natively.
 #[must_use]
 pub const fn renew() -> Option<String> {
