@@ -126,6 +126,8 @@ impl Liveness {
                 link.heard = now;
             } else if now.saturating_duration_since(link.heard) >= BEAT_SILENCE {
                 dead.push(*connection);
+                // It takes a moment to close.
+                link.heard = now;
                 continue;
             }
             let sent = link.traffic.sent();
@@ -161,6 +163,7 @@ impl Liveness {
             link.listen(now);
             if link.answers && since.is_some_and(|since| link.heard < since) {
                 dead.push(*connection);
+                link.heard = now;
             }
         }
         dead
