@@ -107,8 +107,11 @@ async fn a_js_page_and_a_rust_page_talk_directly_whoever_dials() -> Result<()> {
 async fn a_js_page_meets_the_tab_that_users_open() -> Result<()> {
     let (relay, site, browser) = (Relay::start()?, Site::start()?, Browser::start().await?);
     let ws = ws(&relay)?;
-    let tab = browser.open(&relay.url()).await?;
+    let tab = browser.open(&format!("{}?compute=cpu", relay.url())).await?;
     tab.wait_for_state("connection", &["connected"], Within::seconds(60)).await?;
+    // Until then it measures what it computes with, which may take all of a small machine.
+    let settled = "return !document.querySelector('[data-testid=host-shard]').disabled";
+    tab.wait_until(settled, &json!(null), Within::seconds(60)).await?;
     let own = "return document.querySelector('.peer-own')?.dataset.peer";
     let id = tab.wait_until(own, &json!(null), Within::seconds(30)).await?;
     let js = js_page(&browser, site, &ws).await?;

@@ -69,6 +69,7 @@ impl Peer {
             network: Network::Testnet,
             relays: relays.iter().map(|relay| address(relay)).collect::<Outcome<_>>()?,
             listen: Vec::new(),
+            ice_servers: Vec::new(),
             agent: "cdi-tests".to_owned(),
         };
         let (net, events) = Net::start(args)?;

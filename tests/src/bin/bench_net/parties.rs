@@ -101,6 +101,7 @@ async fn native() -> Result<(String, String)> {
         network: Network::Testnet,
         relays: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0/ws".parse()?],
+        ice_servers: Vec::new(),
         agent: "cdi-tests".to_owned(),
     };
     let (net, mut events) = Net::start(args)?;
