@@ -3,16 +3,37 @@
 //!
 //! Waiting is event-driven: a tab reports the moment at which its document reaches a state, and a deadline turns a
 //! hang into an error that says what the page showed instead.
-#![cfg(feature = "browser")]
 
+#[cfg(feature = "browser")]
 mod browser;
+#[cfg(feature = "browser")]
 mod driver;
+#[cfg(feature = "browser")]
+mod firefox;
+#[cfg(feature = "browser")]
+mod foreign;
+#[cfg(feature = "browser")]
 mod reference;
+#[cfg(feature = "browser")]
 mod relay;
+#[cfg(feature = "browser")]
 mod renderer;
+#[cfg(feature = "browser")]
+mod script;
+#[cfg(feature = "browser")]
+mod site;
+#[cfg(feature = "peer")]
+pub mod streams;
+#[cfg(feature = "browser")]
 mod tab;
 
-pub use browser::Browser;
-pub use reference::{Reference, references};
-pub use relay::Relay;
-pub use tab::{Tab, Within};
+#[cfg(feature = "browser")]
+pub use self::{
+    browser::Browser,
+    firefox::{Firefox, FirefoxTab},
+    foreign::{NodePeer, Peer, PeerTab},
+    reference::{Reference, references},
+    relay::Relay,
+    site::Site,
+    tab::{Tab, Within},
+};

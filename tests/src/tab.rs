@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 
-const WAIT: &str = include_str!("wait.js");
+/// Waits for a condition over the document.
+pub(crate) const WAIT: &str = include_str!("wait.js");
 
 /// A deadline.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +37,13 @@ pub struct Tab<'a> {
     renderer: Option<u32>,
 }
 
+/// How such a wait ended.
 #[derive(Deserialize)]
-enum Waited {
+pub(crate) enum Waited {
+    /// With what the condition returned.
     #[serde(rename = "met")]
     Met(Value),
+    /// With what the page showed instead.
     #[serde(rename = "late")]
     Late(Value),
 }
@@ -122,6 +126,12 @@ impl<'a> Tab<'a> {
     /// Closes the tab as a user does.
     pub async fn close(self) -> Result<()> {
         Ok(self.browser.focus(&self.window).await?.close_window().await?)
+    }
+
+    /// The process that the page runs in, where that is known.
+    #[must_use]
+    pub const fn process(&self) -> Option<u32> {
+        self.renderer
     }
 
     /// Ends the tab's process at once, as a crash or the system's memory killer does: no event handler runs.

@@ -33,7 +33,7 @@ pub enum LinkKind {
 
 impl LinkKind {
     /// The kind of a link whose addresses are made of `parts`.
-    fn of<'a>(parts: impl Iterator<Item = Protocol<'a>>) -> Self {
+    pub(crate) fn of<'a>(parts: impl Iterator<Item = Protocol<'a>>) -> Self {
         let (mut circuit, mut webrtc) = (false, false);
         for part in parts {
             circuit |= part == Protocol::P2pCircuit;

@@ -8,8 +8,9 @@ use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
-use libp2p::{gossipsub, identify, kad, ping, relay};
+use libp2p::{identify, kad, ping, relay};
 
+use crate::direct_gossip::DirectGossip;
 use crate::transport::Direct;
 use crate::{NetError, gossip, kad_protocol, streams};
 
@@ -42,7 +43,7 @@ pub(crate) struct Behaviour {
     pub(crate) direct: Direct,
     pub(crate) identify: identify::Behaviour,
     pub(crate) ping: ping::Behaviour,
-    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) gossip: DirectGossip,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) streams: streams::Behaviour,
 }
@@ -77,7 +78,7 @@ impl Behaviour {
             direct,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            gossip: gossip::behaviour(keypair, network)?,
+            gossip: DirectGossip::new(gossip::behaviour(keypair, network)?),
             kad: kad_client(peer, network)?,
             streams: streams::Behaviour::default(),
         })

@@ -10,6 +10,7 @@ mod backoff;
 mod beat;
 mod behaviour;
 mod dials;
+mod direct_gossip;
 mod error;
 mod event;
 pub mod framed;

@@ -7,16 +7,18 @@
 
 use bytes::{Buf as _, BytesMut};
 use prost::Message as _;
+use prost::encoding::{encode_varint, encoded_len_varint};
 
-/// Largest encoded frame, its length prefix included, in bytes (set by the specification).
-pub const MAX_FRAME_BYTES: usize = 16 * 1024;
+use crate::frame_size::FrameSize;
 
-/// Largest payload of one frame: what the prefix (2), the flag (2) and the header of the
-/// payload field (3) leave of [`MAX_FRAME_BYTES`].
-pub const MAX_PAYLOAD_BYTES: usize = MAX_FRAME_BYTES - 7;
+/// Largest encoded frame, its length prefix included, in bytes, towards peers that have not said that they take more.
+pub const MAX_FRAME_BYTES: usize = FrameSize::SPECIFIED.bytes();
 
-/// Longest length prefix that can announce a legal frame: two bytes hold 14 bits.
-const MAX_PREFIX_BYTES: usize = 2;
+/// Largest payload of such a frame.
+pub const MAX_PAYLOAD_BYTES: usize = FrameSize::SPECIFIED.payload_bytes();
+
+/// Begins the field `message`: number 2, length-delimited.
+const MESSAGE_TAG: u8 = 2 << 3 | 2;
 
 /// What a frame says about the stream besides carrying bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, prost::Enumeration)]
@@ -53,22 +55,35 @@ pub struct Frame {
 /// Why received bytes were not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// The length prefix announces more than [`MAX_FRAME_BYTES`].
-    #[error("frame longer than {MAX_FRAME_BYTES} bytes")]
+    /// The length prefix announces more than the [`FrameSize`] of the stream.
+    #[error("frame longer than agreed")]
     TooLong,
     /// The body is not the protobuf message of the specification.
     #[error("malformed frame: {0}")]
     Malformed(String),
 }
 
-/// Encodes the leading part of `data` that fits one frame.
+/// Encodes the leading part of `data` that fits one frame of [`MAX_FRAME_BYTES`].
 ///
 /// Returns the frame and how many bytes of `data` it carries.
 #[must_use]
 pub fn encode_payload(data: &[u8]) -> (Vec<u8>, usize) {
-    let taken = data.len().min(MAX_PAYLOAD_BYTES);
-    let envelope = Envelope { flag: None, message: Some(data[..taken].to_vec()) };
-    (envelope.encode_length_delimited_to_vec(), taken)
+    encode_payload_within(FrameSize::SPECIFIED, data)
+}
+
+/// Encodes the leading part of `data` that fits one frame of that size.
+///
+/// Written out by hand, where prost would copy the payload twice: into the message, and from there.
+#[must_use]
+pub fn encode_payload_within(size: FrameSize, data: &[u8]) -> (Vec<u8>, usize) {
+    let taken = data.len().min(size.payload_bytes());
+    let body = 1 + encoded_len_varint(taken as u64) + taken;
+    let mut frame = Vec::with_capacity(size.prefix_bytes() + body);
+    encode_varint(body as u64, &mut frame);
+    frame.push(MESSAGE_TAG);
+    encode_varint(taken as u64, &mut frame);
+    frame.extend_from_slice(&data[..taken]);
+    (frame, taken)
 }
 
 /// Encodes a frame that carries nothing but `flag`.
@@ -80,18 +95,33 @@ pub fn encode_flag(flag: Flag) -> Vec<u8> {
 /// Turns arbitrarily chunked bytes into frames, holding less than one frame between calls.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
+    size: FrameSize,
     partial: BytesMut,
 }
 
 impl FrameDecoder {
+    /// From now on takes frames of that size.
+    pub fn allow(&mut self, size: FrameSize) {
+        self.size = size;
+    }
+
     /// Takes bytes off the front of `chunk` and returns the next complete frame, or `None` once
     /// `chunk` is used up.
     ///
     /// # Errors
     /// [`FrameError`]; the decoder is then out of step and must not be used again.
     pub fn next_frame(&mut self, chunk: &mut &[u8]) -> Result<Option<Frame>, FrameError> {
+        // Usually a chunk is a frame, and need not be put together.
+        if self.partial.is_empty()
+            && let Some((prefix, body)) = length_prefix(self.size, chunk)?
+            && let Some(whole) = chunk.get(prefix..prefix + body)
+        {
+            let frame = decode_body(whole);
+            *chunk = &chunk[prefix + body..];
+            return frame.map(Some);
+        }
         loop {
-            let wanted = match length_prefix(&self.partial)? {
+            let wanted = match length_prefix(self.size, &self.partial)? {
                 Some((prefix, body)) if self.partial.len() == prefix + body => {
                     self.partial.advance(prefix);
                     let frame = decode_body(&self.partial);
@@ -112,16 +142,16 @@ impl FrameDecoder {
 }
 
 /// Length of the prefix and of the body it announces, or `None` if the prefix is incomplete.
-fn length_prefix(bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
+fn length_prefix(size: FrameSize, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
     let mut value = 0_usize;
-    for (index, byte) in bytes.iter().take(MAX_PREFIX_BYTES).enumerate() {
+    for (index, byte) in bytes.iter().take(size.prefix_bytes()).enumerate() {
         value |= usize::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
             let prefix = index + 1;
-            return if prefix + value > MAX_FRAME_BYTES { Err(FrameError::TooLong) } else { Ok(Some((prefix, value))) };
+            return if prefix + value > size.bytes() { Err(FrameError::TooLong) } else { Ok(Some((prefix, value))) };
         }
     }
-    if bytes.len() >= MAX_PREFIX_BYTES { Err(FrameError::TooLong) } else { Ok(None) }
+    if bytes.len() >= size.prefix_bytes() { Err(FrameError::TooLong) } else { Ok(None) }
 }
 
 fn decode_body(body: &[u8]) -> Result<Frame, FrameError> {
@@ -163,6 +193,22 @@ mod tests {
         assert!(frame.len() <= MAX_FRAME_BYTES);
         let frames = decode_all(&mut FrameDecoder::default(), &frame).unwrap();
         assert_eq!(frames, [Frame { payload: data[..taken].to_vec(), flag: None }]);
+    }
+
+    #[test]
+    fn larger_frames_are_taken_where_they_are_agreed_and_refused_elsewhere() {
+        let data = vec![7; 3 * FrameSize::OURS.bytes()];
+        let (frame, taken) = encode_payload_within(FrameSize::OURS, &data);
+        assert_eq!((frame.len(), taken), (FrameSize::OURS.bytes() - 2, FrameSize::OURS.payload_bytes()));
+        assert_eq!(decode_all(&mut FrameDecoder::default(), &frame), Err(FrameError::TooLong));
+        let mut decoder = FrameDecoder::default();
+        decoder.allow(FrameSize::OURS);
+        let expected = Frame { payload: data[..taken].to_vec(), flag: None };
+        assert_eq!(decode_all(&mut decoder, &frame).unwrap(), std::slice::from_ref(&expected));
+        let (first, rest) = frame.split_at(frame.len() / 2);
+        assert_eq!(decode_all(&mut decoder, first).unwrap(), []);
+        assert_eq!(decode_all(&mut decoder, rest).unwrap(), [expected]);
+        assert_eq!(decode_all(&mut decoder, &[0x80, 0x80, 0x04, 0]), Err(FrameError::TooLong));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::frame_size::FrameSize;
 use crate::framing::{self, Flag, Frame, FrameDecoder, FrameError};
 
 /// Bytes that one stream may hold unread. The browser gives a receiver no way to slow the sender
@@ -108,6 +109,8 @@ enum Outbound {
 /// The state machine of one stream.
 #[derive(Debug)]
 pub struct StreamState {
+    /// The largest frames that we send.
+    frames: FrameSize,
     decoder: FrameDecoder,
     inbound: Inbound,
     outbound: Outbound,
@@ -127,6 +130,7 @@ impl StreamState {
     #[must_use]
     pub fn new(budget: UnreadBudget) -> Self {
         Self {
+            frames: FrameSize::default(),
             decoder: FrameDecoder::default(),
             inbound: Inbound::Open,
             outbound: Outbound::Open,
@@ -137,6 +141,12 @@ impl StreamState {
             control: VecDeque::new(),
             reset: false,
         }
+    }
+
+    /// Sends and takes frames of that size, which both ends have agreed to.
+    pub fn allow_frames(&mut self, size: FrameSize) {
+        self.frames = size;
+        self.decoder.allow(size);
     }
 
     /// Takes the bytes of one data-channel message, however it was chunked.
@@ -228,7 +238,7 @@ impl StreamState {
     /// or the reason why the stream broke.
     pub fn write(&mut self, data: &[u8]) -> Result<(Vec<u8>, usize), StreamError> {
         self.may_write()?;
-        Ok(framing::encode_payload(data))
+        Ok(framing::encode_payload_within(self.frames, data))
     }
 
     /// Whether bytes may still be sent.

@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite, FutureExt as _};
 use futures_timer::Delay;
 
+use crate::frame_size::FrameSize;
 use crate::half_close::{ReadOutcome, StreamError, StreamState, UnreadBudget};
 
 /// A write waits while the channel buffers this much. Measured from 64 KiB to 256 KiB: 31 MiB/s;
@@ -160,6 +161,11 @@ impl<C: DataChannel> Clone for Port<C> {
 }
 
 impl<C: DataChannel> Port<C> {
+    /// The stream sends and takes frames of that size, which both ends have agreed to.
+    pub fn allow_frames(&self, size: FrameSize) {
+        lock(&self.0).state.allow_frames(size);
+    }
+
     /// The channel opened, or buffers few enough bytes again.
     pub fn on_writable(&self) {
         lock(&self.0).settle();

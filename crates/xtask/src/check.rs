@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that continuous integration runs, step by step, with the time of each.
 
-use std::path::PathBuf;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::browser::{chromedriver, on_path};
 use crate::process::{cargo, run as run_command};
 use crate::workspace::Workspace;
-use crate::{lint, machine, tidy, up, wasm_test, web};
+use crate::{interop, lint, machine, tidy, up, wasm_test, web};
 
 /// Arguments of `test`.
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ enum Outcome {
 }
 
 const STEPS: &[Step] = &[
-    Step { name: "machine", what: "browser, Vulkan driver, C compiler", run: |_| passed(machine::prepare()) },
+    Step { name: "machine", what: "browsers, Vulkan driver, C compiler, Node", run: |w| passed(machine::prepare(w)) },
     Step { name: "fmt", what: "formatting", run: |workspace| passed(lint::formatting(workspace)) },
     Step { name: "tidy", what: "invariants of the source tree", run: |workspace| passed(tidy::run(workspace)) },
     Step { name: "deny", what: "licences and advisories", run: deny },
@@ -48,6 +49,8 @@ const STEPS: &[Step] = &[
     Step { name: "web", what: "page and its size budgets", run: |workspace| passed(web::build(workspace).map(drop)) },
     Step { name: "relay", what: "relay with the page inside", run: relay },
     Step { name: "e2e", what: "relay and real tabs, end to end", run: end_to_end },
+    Step { name: "interop", what: "relay and tabs against js-libp2p", run: interoperation },
+    Step { name: "firefox", what: "tabs of Firefox and Chromium together", run: firefox },
 ];
 
 /// Runs the chosen steps in their order and ends at the first that fails.
@@ -131,15 +134,47 @@ fn relay(workspace: &Workspace) -> Result<Outcome> {
 
 fn end_to_end(workspace: &Workspace) -> Result<Outcome> {
     let Some(driver) = chromedriver() else { return Ok(no_browser()) };
-    let relay: PathBuf = up::relay_binary(workspace);
+    let mut test = with_tabs(workspace, &driver)?;
+    passed(run_command(test.args(["--features", "browser", "--", "--test-threads", "1"])))
+}
+
+fn interoperation(workspace: &Workspace) -> Result<Outcome> {
+    with_foreign_peers(workspace, "interop")
+}
+
+fn firefox(workspace: &Workspace) -> Result<Outcome> {
+    if !machine::has_firefox() {
+        return Ok(Outcome::Skipped("Firefox is missing".into()));
+    }
+    with_foreign_peers(workspace, "firefox")
+}
+
+/// Runs a test program that needs what npm brings.
+fn with_foreign_peers(workspace: &Workspace, program: &str) -> Result<Outcome> {
+    let Some(driver) = chromedriver() else { return Ok(no_browser()) };
+    if !interop::has_node() {
+        return Ok(Outcome::Skipped("Node 18 or newer with npm is missing".into()));
+    }
+    if let Err(error) = interop::install(workspace) {
+        return Ok(Outcome::Skipped(format!("npm packages cannot be installed: {error:#}")));
+    }
+    let peers = interop::build(workspace, interop::Profile::Dev)?;
+    let mut test = with_tabs(workspace, &driver)?;
+    test.env("CDI_INTEROP", peers).args(["--features", "interop", "--test", program]);
+    passed(run_command(test.args(["--", "--test-threads", "1", "--nocapture"])))
+}
+
+/// `cargo test` of the package that drives a relay and a browser.
+fn with_tabs(workspace: &Workspace, driver: &Path) -> Result<Command> {
+    let relay = up::relay_binary(workspace);
     relay.metadata().with_context(|| format!("{} is missing: run the step `relay` first", relay.display()))?;
     let mut test = cargo();
     test.current_dir(&workspace.root)
         .env("CDI_RELAY_BIN", relay)
         .env("CHROMEDRIVER", driver)
         .env("CDI_SCREENSHOTS", workspace.target_dir().join("screenshots"))
-        .args(["test", "--package", "cdi-tests", "--features", "browser", "--", "--test-threads", "1"]);
-    passed(run_command(&mut test))
+        .args(["test", "--package", "cdi-tests"]);
+    Ok(test)
 }
 
 fn no_browser() -> Outcome {

@@ -1,13 +1,15 @@
 //! What the tests need from the machine besides Rust: on Debian, as root, it is installed; elsewhere it is named.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::Result;
 
 use crate::browser::{chromedriver, on_path};
+use crate::interop;
 use crate::process::run;
+use crate::workspace::Workspace;
 
 /// Something that tests need and a plain machine may lack.
 struct Need {
@@ -32,6 +34,18 @@ const NEEDS: &[Need] = &[
         present: has_browser,
     },
     Need {
+        what: "Firefox (`firefox-esr`)",
+        for_what: "tests of tabs in Firefox",
+        debian: &["firefox-esr"],
+        present: has_firefox,
+    },
+    Need {
+        what: "Node 18 or newer, with npm",
+        for_what: "tests with js-libp2p",
+        debian: &["nodejs", "npm"],
+        present: interop::has_node,
+    },
+    Need {
         what: "a Vulkan driver (Mesa's lavapipe will do)",
         for_what: "GPU kernel tests on the native side",
         debian: &["mesa-vulkan-drivers", "libvulkan1"],
@@ -44,6 +58,11 @@ pub fn has_browser() -> bool {
     chromedriver().is_some()
 }
 
+/// Whether there is a Firefox to drive: `FIREFOX`, else Debian's.
+pub fn has_firefox() -> bool {
+    env::var_os("FIREFOX").is_some() || on_path("firefox-esr").is_some()
+}
+
 /// A Vulkan driver announces itself to the loader by a file in one of these directories.
 fn has_vulkan() -> bool {
     let drivers = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d", "/usr/local/share/vulkan/icd.d"];
@@ -51,8 +70,9 @@ fn has_vulkan() -> bool {
         || drivers.iter().any(|dir| fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()))
 }
 
-/// Installs what is missing, or says what to install and which tests go without.
-pub fn prepare() -> Result<()> {
+/// Installs what is missing, or says what to install and which tests go without. The npm packages, too: the tests
+/// themselves speak to nobody.
+pub fn prepare(workspace: &Workspace) -> Result<()> {
     let missing = || NEEDS.iter().filter(|need| !(need.present)());
     let packages: Vec<&str> = missing().flat_map(|need| need.debian.iter().copied()).collect();
     if !packages.is_empty() && is_debian_root() {
@@ -79,6 +99,11 @@ pub fn prepare() -> Result<()> {
                 need.debian.join(" ")
             );
         }
+    }
+    if interop::has_node()
+        && let Err(error) = interop::install(workspace)
+    {
+        println!("  MISSING: npm packages, needed for tests with js-libp2p: {error:#}");
     }
     Ok(())
 }

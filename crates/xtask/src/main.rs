@@ -6,6 +6,7 @@
 mod bench;
 mod browser;
 mod check;
+mod interop;
 mod lint;
 mod machine;
 mod process;
@@ -41,7 +42,7 @@ enum Command {
     Lint,
     /// Check the invariants of the source tree that the compiler does not.
     Tidy,
-    /// Measure beside other engines, which are fetched from the public registries.
+    /// Measure beside others, which are fetched from the public registries.
     #[command(subcommand)]
     Bench(bench::Area),
     /// Run the browser unit tests (`wasm_bindgen_test`) in headless Chromium.

@@ -13,6 +13,8 @@ use crate::settings::{Module, Settings};
 use crate::toolchain::{WASM_TARGET, ensure_wasm_target};
 use crate::workspace::Workspace;
 
+pub use self::bindings::generate as bindings;
+
 /// Builds everything the browser loads and returns the directory that holds it.
 ///
 /// Nothing is done twice: cargo knows what to compile, the later steps compare stamps of their inputs, and an

@@ -1,6 +1,6 @@
 //! One `RTCPeerConnection` and what its events leave behind: candidates, channels, its status.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -16,6 +16,7 @@ use web_sys::{
 use super::channel::{BrowserChannel, OpenChannel};
 use super::teardown::OpenConnections;
 use super::{Error, IceServer};
+use crate::frame_size::FrameSize;
 use crate::half_close::UnreadBudget;
 use crate::signalling::{IceCandidate, MAX_CANDIDATES};
 use crate::substream::{Attention, Substream};
@@ -69,6 +70,8 @@ pub(super) struct Inner {
     pc: RtcPeerConnection,
     attention: Attention,
     budget: UnreadBudget,
+    /// Of the streams that are opened from now on.
+    frames: Cell<FrameSize>,
     state: RefCell<State>,
 }
 
@@ -150,6 +153,7 @@ impl Inner {
         let id = state.next_id;
         state.next_id += 1;
         let (stream, open) = OpenChannel::attach(id, channel, self.budget.clone(), self.attention.clone());
+        open.port().allow_frames(self.frames.get());
         state.channels.insert(id, (side, open));
         stream
     }
@@ -171,6 +175,7 @@ impl PeerConnection {
             pc,
             attention: Attention::default(),
             budget: UnreadBudget::default(),
+            frames: Cell::default(),
             state: RefCell::new(State {
                 status: Status::Connecting,
                 task: None,
@@ -230,18 +235,22 @@ impl PeerConnection {
         create_data_channel(&self.inner.pc, INIT_LABEL)
     }
 
+    /// The offer for the peer.
     pub(super) async fn create_offer(&self) -> Result<String, Error> {
         let offer = JsFuture::from(self.inner.pc.create_offer()).await?;
         self.set_local(RtcSdpType::Offer, &offer).await
     }
 
+    /// Takes an offer and returns the answer for the peer.
     pub(super) async fn answer(&self, offer: &str) -> Result<String, Error> {
+        self.inner.frames.set(FrameSize::agreed(offer));
         self.set_remote(RtcSdpType::Offer, offer).await?;
         let answer = JsFuture::from(self.inner.pc.create_answer()).await?;
         self.set_local(RtcSdpType::Answer, &answer).await
     }
 
     pub(super) async fn accept_answer(&self, answer: &str) -> Result<(), Error> {
+        self.inner.frames.set(FrameSize::agreed(answer));
         self.set_remote(RtcSdpType::Answer, answer).await
     }
 
@@ -252,7 +261,7 @@ impl PeerConnection {
         let init = RtcSessionDescriptionInit::new(kind);
         init.set_sdp(&sdp);
         JsFuture::from(self.inner.pc.set_local_description(&init)).await?;
-        Ok(sdp)
+        Ok(FrameSize::announce(&sdp))
     }
 
     async fn set_remote(&self, kind: RtcSdpType, sdp: &str) -> Result<(), Error> {

@@ -86,11 +86,14 @@ impl Transport {
                     tracing::debug!(%peer, "signalling refused: not listening on /webrtc");
                     return;
                 };
+                let local_addr = local_address.with(Protocol::WebRTC);
                 self.events.push_back(TransportEvent::Incoming {
                     listener_id,
                     upgrade: self.respond(peer, stream, permit),
-                    local_addr: local_address.with(Protocol::WebRTC),
-                    send_back_addr: Multiaddr::from(Protocol::WebRTC).with(Protocol::P2p(peer)),
+                    // Identify tells the peer this address. It starts with the relay's, as it does where we dial:
+                    // js-libp2p takes one without a host for an error and gives identify up.
+                    send_back_addr: local_addr.clone().with(Protocol::P2p(peer)),
+                    local_addr,
                 });
             }
             ToTransport::Reachable(address) => {
