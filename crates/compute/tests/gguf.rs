@@ -11,16 +11,6 @@ const EXACT: f64 = 1e-5;
 /// How much farther than llama.cpp from the dequantised weights rounding to other formats may lead.
 const OF_LLAMA_CPP: f64 = 1.25;
 
-/// Kept as 32-bit floats, weights of any type give what the reference does: nothing but the order of sums differs.
-#[test]
-fn dequantised_weights_are_exact() {
-    for case in &GGUF {
-        let reference = logits(case, Reference::new(), WeightFormat::F32);
-        let (_, rms) = difference(&logits(case, Cpu::new(), WeightFormat::F32), &reference);
-        assert!(rms <= 1e-5, "{}: {rms:e}", case.name);
-    }
-}
-
 #[test]
 fn logits_are_those_of_the_dequantised_weights() {
     for case in &GGUF {

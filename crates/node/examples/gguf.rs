@@ -116,8 +116,15 @@ async fn measure(dir: &Path, prompt: u32, decode: u32, reps: u32) -> Result<Meas
     let mut half = Half { port: page, next_id: 1 };
     let network = Network::Testnet;
     let (gateways, prefer) = (Vec::new(), Some(Tier::Cpu));
-    let start =
-        Ask::Start { version: VERSION, network, gateways, store_bytes: STORE_BYTES, kv_bytes: KV_BYTES, prefer };
+    let start = Ask::Start {
+        version: VERSION,
+        network,
+        gateways,
+        store_bytes: STORE_BYTES,
+        kv_bytes: KV_BYTES,
+        store: None,
+        prefer,
+    };
     half.ask(start).await?;
     half.ask(Ask::OpenModel { model }).await?;
     let began = Instant::now();
@@ -152,7 +159,7 @@ async fn measure(dir: &Path, prompt: u32, decode: u32, reps: u32) -> Result<Meas
 /// Puts the blocks of `dir` into the store that the compute half opens.
 async fn fill(store: &Path, dir: &Path) -> Result<()> {
     let limits = Limits { disk_bytes: STORE_BYTES, ..Limits::default() };
-    let blocks = BlockStore::open(&Place::disk(store), Network::Testnet, limits).await?;
+    let blocks = BlockStore::open(&Place::disk(store), Network::Testnet, limits, None).await?;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         // Everything else in the directory has another name.
