@@ -139,32 +139,32 @@ fn q4<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>
     out: &mut [[f32; ROWS]; T],
 ) {
     let low = u8x16_splat(15);
-    let mut results = [[f32x4_splat(0.0); COUNT]; T];
+    let mut results = [[f32x4_splat(0.0); T]; COUNT];
     for (w, x) in w.iter().zip(x) {
-        let mut sums = [[i32x4_splat(0); COUNT]; T];
+        let mut sums = [[i32x4_splat(0); T]; COUNT];
         for step in 0..4 {
-            for half in 0..COUNT {
+            for (half, sums) in sums.iter_mut().enumerate() {
                 let q = vector(&w.quants[2 * step + half + FIRST]);
                 let (a, b) = (v128_and(q, low), v128_and(u16x8_shr(q, 4), low));
                 for t in 0..T {
                     let x = &x[t];
-                    sums[t][half] = add::<SHORT>(sums[t][half], splat(&x.words[step]), a);
-                    sums[t][half] = add::<SHORT>(sums[t][half], splat(&x.words[4 + step]), b);
+                    sums[t] = add::<SHORT>(sums[t], splat(&x.words[step]), a);
+                    sums[t] = add::<SHORT>(sums[t], splat(&x.words[4 + step]), b);
                 }
             }
         }
-        for half in 0..COUNT {
+        for (half, (results, sums)) in results.iter_mut().zip(sums).enumerate() {
             let scales = scales(&w.scales, half + FIRST);
             for t in 0..T {
                 let x = &x[t];
-                let sum = i32x4_sub(total::<SHORT>(sums[t][half]), i32x4_splat(x.sum8));
-                results[t][half] = accumulate(results[t][half], sum, scales, x.scale);
+                let sum = i32x4_sub(total::<SHORT>(sums[t]), i32x4_splat(x.sum8));
+                results[t] = accumulate(results[t], sum, scales, x.scale);
             }
         }
     }
-    for t in 0..T {
-        for half in 0..COUNT {
-            store(results[t][half], &mut out[t], half + FIRST);
+    for (half, results) in results.into_iter().enumerate() {
+        for (result, out) in results.into_iter().zip(out.iter_mut()) {
+            store(result, out, half + FIRST);
         }
     }
 }
@@ -214,33 +214,33 @@ fn q8<const SHORT: bool, const T: usize, const FIRST: usize, const COUNT: usize>
     x: &[[Halves; T]],
     out: &mut [[f32; ROWS]; T],
 ) {
-    let mut results = [[f32x4_splat(0.0); COUNT]; T];
+    let mut results = [[f32x4_splat(0.0); T]; COUNT];
     for (w, x) in w.iter().zip(x) {
-        let mut sums = [[[i32x4_splat(0); 2]; COUNT]; T];
+        let mut sums = [[[i32x4_splat(0); 2]; T]; COUNT];
         for step in 0..8 {
-            for half in 0..COUNT {
+            for (half, sums) in sums.iter_mut().enumerate() {
                 let q = vector(cast_ref(&w.quants[2 * step + half + FIRST]));
                 for t in 0..T {
                     let x = &x[t];
-                    let [low, high] = &mut sums[t][half];
+                    let [low, high] = &mut sums[t];
                     *low = add::<SHORT>(*low, q, splat(&x.low[step]));
                     *high = add::<SHORT>(*high, q, splat(&x.high[step]));
                 }
             }
         }
-        for half in 0..COUNT {
+        for (half, (results, sums)) in results.iter_mut().zip(sums).enumerate() {
             let scales = scales(&w.scales, half + FIRST);
             let above = i32x4_shl(extended(cast_ref(&w.sums), half + FIRST), 7);
             for t in 0..T {
-                let [low, high] = sums[t][half];
+                let [low, high] = sums[t];
                 let sum = i32x4_add(total::<SHORT>(low), i32x4_shl(total::<SHORT>(high), 4));
-                results[t][half] = accumulate(results[t][half], i32x4_sub(sum, above), scales, x[t].scale);
+                results[t] = accumulate(results[t], i32x4_sub(sum, above), scales, x[t].scale);
             }
         }
     }
-    for t in 0..T {
-        for half in 0..COUNT {
-            store(results[t][half], &mut out[t], half + FIRST);
+    for (half, results) in results.into_iter().enumerate() {
+        for (result, out) in results.into_iter().zip(out.iter_mut()) {
+            store(result, out, half + FIRST);
         }
     }
 }
