@@ -48,11 +48,11 @@ pub async fn node(relay: &RelayHandle) -> Node {
     node_at(relay, Place::memory()).await
 }
 
-/// A node that hosted these layers when it ran before, and does so again.
+/// A node that hosted these layers, and no more, when it ran before, and does so again.
 pub async fn returning(relay: &RelayHandle, layers: [u32; 2]) -> Node {
     let place = lasting_place();
     let settings = KeyValue::open(&place, &Network::Testnet.store("settings")).await.expect("opens");
-    let value = format!(r#"{{"layers":{layers:?},"at_most":null}}"#);
+    let value = format!(r#"{{"layers":{layers:?},"at_most":{}}}"#, layers[1] - layers[0] + 1);
     settings.put("hosting-test", value.as_bytes()).await.expect("writes");
     drop(settings);
     let mut node = node_at(relay, place).await;
