@@ -185,7 +185,7 @@ impl Driver {
                 if now >= silent_at {
                     self.end = Some(End::Lost);
                 }
-                self.streams.abort_due(now);
+                self.streams.abort_due(&mut self.rtc, now);
                 self.rtc.handle_input(Input::Timeout(now))?;
             }
         }

@@ -33,6 +33,11 @@ pub(super) struct Streams {
     lingering: VecDeque<(Instant, u64)>,
     /// Streams whose channels are to be closed.
     to_close: BTreeSet<u64>,
+    /// Channels of streams that are over, which the peer opened and so has to close, with the time when we do.
+    ///
+    /// Whoever opened a channel uses its id again. If both sides closed it at a time, a browser may do so while
+    /// our close is not confirmed yet, and `str0m` then refuses the new channel.
+    left_to_peer: VecDeque<(Instant, ChannelId)>,
 }
 
 impl Streams {
@@ -46,6 +51,7 @@ impl Streams {
             last_served: 0,
             lingering: VecDeque::new(),
             to_close: BTreeSet::new(),
+            left_to_peer: VecDeque::new(),
         }
     }
 
@@ -64,7 +70,7 @@ impl Streams {
         }
         if let Some(id) = self.to_close.pop_first() {
             self.busy.remove(&id);
-            if let Some(stream) = self.streams.get(&id) {
+            if let Some(stream) = self.streams.get(&id).filter(|stream| stream.end.is_local) {
                 rtc.direct_api().close_data_channel(stream.channel);
             }
             return Ok(true);
@@ -123,7 +129,7 @@ impl Streams {
         }
         let is_init = label == INIT_LABEL;
         let remote = self.streams.values().filter(|stream| !stream.end.is_local).count();
-        if is_init || remote >= MAX_STREAMS_PER_SIDE {
+        if is_init || remote + self.left_to_peer.len() >= MAX_STREAMS_PER_SIDE {
             if !is_init {
                 self.counters.refused_streams();
             }
@@ -147,6 +153,7 @@ impl Streams {
     }
 
     pub(super) fn on_close(&mut self, channel: ChannelId) {
+        self.left_to_peer.retain(|(_, left)| *left != channel);
         if let Some(id) = self.by_channel.remove(&channel) {
             self.abort(id);
         }
@@ -156,11 +163,13 @@ impl Streams {
     pub(super) fn reap(&mut self, rtc: &mut Rtc, id: u64, now: Instant) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.end.port.is_over() {
+            // The channel stays known until both sides have closed it; what comes on it is dropped.
             if stream.end.is_local {
                 self.link.local_stream_over();
+                rtc.direct_api().close_data_channel(stream.channel);
+            } else if self.by_channel.contains_key(&stream.channel) {
+                self.left_to_peer.push_back((now + FIN_ACK_TIMEOUT, stream.channel));
             }
-            // Its channel stays known to `str0m` until the peer has closed it, too; what comes on it is dropped.
-            rtc.direct_api().close_data_channel(stream.channel);
             self.streams.remove(&id);
             self.busy.remove(&id);
         } else if stream.end.port.is_detached() {
@@ -170,11 +179,18 @@ impl Streams {
 
     /// When the next stream has lingered long enough.
     pub(super) fn next_abort(&self) -> Option<Instant> {
-        self.lingering.front().map(|(at, _)| *at)
+        let next = [self.lingering.front().map(|(at, _)| *at), self.left_to_peer.front().map(|(at, _)| *at)];
+        next.into_iter().flatten().min()
     }
 
-    /// Closes the streams that have lingered long enough.
-    pub(super) fn abort_due(&mut self, now: Instant) {
+    /// Closes the streams and channels that have lingered long enough.
+    pub(super) fn abort_due(&mut self, rtc: &mut Rtc, now: Instant) {
+        while let Some((at, channel)) = self.left_to_peer.front().copied()
+            && at <= now
+        {
+            self.left_to_peer.pop_front();
+            rtc.direct_api().close_data_channel(channel);
+        }
         while let Some((at, id)) = self.lingering.front().copied()
             && at <= now
         {
