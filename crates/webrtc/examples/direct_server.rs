@@ -43,17 +43,19 @@ mod server {
         let mut incoming = behaviour.streams.new_control().accept(StreamProtocol::new("/test/echo/1"))?;
         let mut swarm = Swarm::new(transport, behaviour, peer, swarm::Config::with_tokio_executor());
         swarm.listen_on(address_of(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+        tokio::spawn(async move {
+            while let Some((_, stream)) = incoming.next().await {
+                tokio::spawn(echo(stream));
+            }
+        });
         std::thread::spawn(|| {
             let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
             std::process::exit(0);
         });
         loop {
-            tokio::select! {
-                event = swarm.select_next_some() => if let SwarmEvent::NewListenAddr { address, .. } = event {
-                    swarm.add_external_address(address.clone());
-                    println!("{}", address.with(Protocol::P2p(peer)));
-                },
-                Some((_, stream)) = incoming.next() => drop(tokio::spawn(echo(stream))),
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                swarm.add_external_address(address.clone());
+                println!("{}", address.with(Protocol::P2p(peer)));
             }
         }
     }
