@@ -126,7 +126,7 @@ async fn a_slow_reader_holds_the_sender_up() {
 async fn many_streams_at_a_time() {
     let (a, mut b) = connected_pair(Config::default()).await;
     b.serve(echo);
-    let data = pattern(50_000);
+    let data = pattern(10_000);
     let mut streams = Vec::new();
     for _ in 0..200 {
         // One after the other: `libp2p-stream` drops what arrives faster than it is accepted.
