@@ -1,6 +1,8 @@
 //! The heartbeat of links with a session, `/cdi/<network>/1/beat`: while its stream is open, both ends send a byte
 //! whenever they sent nothing else for 250 ms, and take a second of silence for the end of the link.
 
+use std::time::Duration;
+
 use cdi_platform::task;
 use cdi_platform::time::Instant;
 use cdi_types::PeerId;
@@ -9,11 +11,16 @@ use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt a
 use libp2p::swarm::ConnectionId;
 
 use crate::handle::Command;
+use crate::liveness::Looked;
+use crate::transport;
 use crate::worker::Worker;
 use crate::{Net, NetError, NetStream};
 
 /// A beat says nothing but that it was sent.
 const BEAT: [u8; 1] = [0];
+
+/// How long a doubtful connection brought no packet, where the transport knows.
+pub(crate) type Doubt = (ConnectionId, Option<Duration>);
 
 /// While it lives, the loss of the peer is noticed within a second, at both ends.
 #[derive(Debug)]
@@ -44,8 +51,20 @@ impl Worker {
 
     /// It is time: beats are sent, and who sent none for too long is given up.
     pub(crate) fn beat(&mut self) {
-        for connection in self.liveness.beat(Instant::now()) {
+        let Looked { dead, doubtful } = self.liveness.beat(Instant::now());
+        for connection in dead {
             self.close_dead(connection);
+        }
+        for (connection, peer) in doubtful {
+            let silence = transport::silence(&self.swarm.behaviour().direct, peer);
+            self.doubts.push(Box::pin(silence.map(move |silence| (connection, silence))));
+        }
+    }
+
+    /// The transport said how long no packet came, if it can.
+    pub(crate) fn on_doubt(&mut self, (connection, silence): Doubt) {
+        if let Some(silence) = silence {
+            self.liveness.packets(connection, silence, Instant::now());
         }
     }
 

@@ -3,12 +3,17 @@
 //! A browser tells a lost peer by `connectionState` after 15 s and more, a TCP connection perhaps never. So every
 //! connection is judged here: an idle one by libp2p's pings, one with a session by a heartbeat that runs while
 //! nothing else does.
+//!
+//! Slow is not dead. A peer whose page has no time for a beat may still acknowledge packets in another thread, which a
+//! browser can tell ([`Liveness::packets`]); and a machine that is late itself does not judge others to the quarter of a
+//! second.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cdi_platform::time::Instant;
+use cdi_types::PeerId;
 use futures::channel::mpsc;
 use libp2p::swarm::ConnectionId;
 
@@ -23,6 +28,10 @@ pub(crate) const BEAT_SILENCE: Duration = Duration::from_millis(650);
 /// noticed after 10 to 15 s. As long as that between two pings, and kept by the same kind of timer: in a hidden page both
 /// are slowed down alike, so that a ping was sent before its answer is missed.
 pub(crate) const SWEEP: Duration = Duration::from_secs(5);
+/// Silence after which it is asked whether packets come at least.
+const DOUBT: Duration = Duration::from_millis(400);
+/// How long packets alone keep a connection with a session alive.
+const PACKETS_ONLY: Duration = Duration::from_secs(10);
 /// A look that comes so much later than it should says that this process was stopped, not that the others are dead.
 const STALL: Duration = Duration::from_millis(500);
 /// Heartbeat streams of one connection; each session of two nodes has one.
@@ -31,9 +40,12 @@ pub(crate) const MAX_BEAT_STREAMS: usize = 128;
 /// One connection.
 #[derive(Debug)]
 struct Link {
+    peer: PeerId,
     traffic: Arc<Traffic>,
-    /// When something was heard, and how much there was then.
+    /// When anything was heard: bytes, pongs or packets.
     heard: Instant,
+    /// When its streams said something, and how much they had said then.
+    spoke: Instant,
     received: u64,
     /// Bytes sent at the last look, and whether a heartbeat was asked for then.
     sent: u64,
@@ -50,9 +62,19 @@ impl Link {
         let received = self.traffic.received();
         if received != self.received {
             self.received = received;
+            self.spoke = now;
             self.heard = now;
         }
     }
+}
+
+/// What a look at the connections with a heartbeat found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Looked {
+    /// Nothing is heard of these any more.
+    pub(crate) dead: Vec<ConnectionId>,
+    /// Nothing was heard of these for a while: [`Liveness::packets`] may know more.
+    pub(crate) doubtful: Vec<(ConnectionId, PeerId)>,
 }
 
 /// All connections.
@@ -61,15 +83,26 @@ pub(crate) struct Liveness {
     links: HashMap<ConnectionId, Link>,
     /// The last look at connections with a heartbeat.
     looked: Option<Instant>,
+    /// How late looks came; it fades.
+    late: Duration,
     /// The last two looks at the others, the older first.
     sweeps: (Option<Instant>, Option<Instant>),
 }
 
 impl Liveness {
     /// A connection came up.
-    pub(crate) fn opened(&mut self, connection: ConnectionId, traffic: Arc<Traffic>, now: Instant) {
-        let link =
-            Link { traffic, heard: now, received: 0, sent: 0, beaten: false, answers: true, streams: Vec::new() };
+    pub(crate) fn opened(&mut self, connection: ConnectionId, peer: PeerId, traffic: Arc<Traffic>, now: Instant) {
+        let link = Link {
+            peer,
+            traffic,
+            heard: now,
+            spoke: now,
+            received: 0,
+            sent: 0,
+            beaten: false,
+            answers: true,
+            streams: Vec::new(),
+        };
         self.links.insert(connection, link);
     }
 
@@ -102,10 +135,20 @@ impl Liveness {
         }
         if link.streams.is_empty() {
             // The other end has just spoken: it negotiated the stream.
-            link.heard = now;
+            (link.heard, link.spoke) = (now, now);
         }
         link.streams.push(stream);
         true
+    }
+
+    /// The last packet of any kind came `ago`, on the transport below a connection.
+    pub(crate) fn packets(&mut self, connection: ConnectionId, ago: Duration, now: Instant) {
+        if let Some(link) = self.links.get_mut(&connection)
+            && now.saturating_duration_since(link.spoke) < PACKETS_ONLY
+            && let Some(at) = now.checked_sub(ago)
+        {
+            link.heard = link.heard.max(at);
+        }
     }
 
     /// Whether any connection has a heartbeat, and [`Liveness::beat`] is to be called every [`BEAT`].
@@ -114,21 +157,29 @@ impl Liveness {
     }
 
     /// Time for a heartbeat: sends one wherever nothing else was sent, and returns the connections that fell silent.
-    pub(crate) fn beat(&mut self, now: Instant) -> Vec<ConnectionId> {
-        let stalled = self.looked.is_none_or(|looked| now.saturating_duration_since(looked) > BEAT + STALL);
+    pub(crate) fn beat(&mut self, now: Instant) -> Looked {
+        let late = self.looked.map(|looked| now.saturating_duration_since(looked).saturating_sub(BEAT));
+        let stalled = late.is_none_or(|late| late > STALL);
+        self.late = late.unwrap_or_default().min(STALL).max(self.late * 7 / 8);
+        let patience = BEAT_SILENCE + 4 * self.late;
         self.looked = Some(now);
-        let mut dead = Vec::new();
+        let mut found = Looked::default();
         for (connection, link) in &mut self.links {
             link.listen(now);
             link.streams.retain(|stream| !stream.is_closed());
             let Some(stream) = link.streams.first_mut() else { continue };
             if stalled {
-                link.heard = now;
-            } else if now.saturating_duration_since(link.heard) >= BEAT_SILENCE {
-                dead.push(*connection);
+                (link.heard, link.spoke) = (now, now);
+            }
+            let silent = now.saturating_duration_since(link.heard);
+            if silent >= patience {
+                found.dead.push(*connection);
                 // It takes a moment to close.
                 link.heard = now;
                 continue;
+            }
+            if silent >= DOUBT {
+                found.doubtful.push((*connection, link.peer));
             }
             let sent = link.traffic.sent();
             // The beat of the last look is one byte.
@@ -142,7 +193,7 @@ impl Liveness {
         if !self.is_beating() {
             self.looked = None;
         }
-        dead
+        found
     }
 
     /// When [`Liveness::sweep`] is to be called.
@@ -189,12 +240,12 @@ mod tests {
     fn beating() -> Table {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
         let traffic = Arc::new(Traffic::new(id()));
-        liveness.opened(id(), traffic.clone(), start);
+        liveness.opened(id(), PeerId::random(), traffic.clone(), start);
         assert!(!liveness.is_beating());
         let (sender, beats) = mpsc::channel(0);
         assert!(liveness.beat_on(id(), sender, start));
         assert!(liveness.is_beating());
-        assert_eq!(liveness.beat(start), []);
+        assert_eq!(liveness.beat(start), Looked::default());
         Table { liveness, traffic, start, beats }
     }
 
@@ -205,11 +256,11 @@ mod tests {
         for _ in 0..20 {
             now += BEAT;
             traffic.add_received(1);
-            assert_eq!(liveness.beat(now), [], "alive");
+            assert_eq!(liveness.beat(now), Looked::default(), "alive");
         }
         // It dies right after its last byte.
         let died = now;
-        let noticed = (1..10).map(|n| died + n * BEAT).find(|at| !liveness.beat(*at).is_empty()).expect("noticed");
+        let noticed = (1..10).map(|n| died + n * BEAT).find(|at| !liveness.beat(*at).dead.is_empty()).expect("noticed");
         assert!(noticed - died <= Duration::from_secs(1), "{:?}", noticed - died);
         assert!(noticed - died >= BEAT_SILENCE);
     }
@@ -241,17 +292,40 @@ mod tests {
     fn a_process_that_was_stopped_does_not_bury_its_peers() {
         let Table { mut liveness, start, beats: _beats, .. } = beating();
         let woken = start + Duration::from_secs(60);
-        assert_eq!(liveness.beat(woken), []);
-        assert_eq!(liveness.beat(woken + BEAT), []);
-        assert_eq!(liveness.beat(woken + 2 * BEAT), []);
-        assert_eq!(liveness.beat(woken + 3 * BEAT), [id()], "but then it is");
+        let found = (0..60_u32).find(|n| liveness.beat(woken + *n * BEAT).dead == [id()]);
+        assert!(found.is_some_and(|n| (3..=12).contains(&n)), "not at once, but then it is: {found:?}");
+    }
+
+    #[test]
+    fn packets_keep_a_slow_peer_alive_for_a_while() {
+        let Table { mut liveness, traffic, start, beats: _beats } = beating();
+        traffic.add_received(1);
+        let dead = |n: &u32| {
+            let now = start + *n * BEAT;
+            let Looked { dead, doubtful } = liveness.beat(now);
+            for (connection, _) in doubtful {
+                liveness.packets(connection, Duration::from_millis(100), now);
+            }
+            !dead.is_empty()
+        };
+        let died = (1..100_u32).find(dead).expect("packets alone are not enough for ever") * BEAT;
+        assert!(died > PACKETS_ONLY && died < PACKETS_ONLY + Duration::from_secs(2), "{died:?}");
+    }
+
+    #[test]
+    fn a_machine_that_is_late_itself_is_patient() {
+        let Table { mut liveness, start, beats: _beats, .. } = beating();
+        // Each look is 150 ms late.
+        let dead = |n: &u32| !liveness.beat(start + *n * Duration::from_millis(400)).dead.is_empty();
+        let died = (1..100_u32).find(dead).expect("patience ends") * Duration::from_millis(400);
+        assert!(died >= Duration::from_millis(1_200) && died <= Duration::from_secs(2), "{died:?}");
     }
 
     #[test]
     fn an_idle_peer_that_goes_is_noticed_within_15_seconds() {
         for died_ms in [1, 2_500, 4_999, 20_001] {
             let (mut liveness, start) = (Liveness::default(), Instant::now());
-            liveness.opened(id(), Arc::new(Traffic::new(id())), start);
+            liveness.opened(id(), PeerId::random(), Arc::new(Traffic::new(id())), start);
             let died = start + Duration::from_millis(died_ms);
             let noticed = loop {
                 let now = liveness.next_sweep().expect("a connection is there");
@@ -275,10 +349,10 @@ mod tests {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
         let (talks, mute) = (id(), ConnectionId::new_unchecked(2));
         let traffic = Arc::new(Traffic::new(talks));
-        liveness.opened(talks, traffic.clone(), start);
-        liveness.opened(mute, Arc::new(Traffic::new(mute)), start);
+        liveness.opened(talks, PeerId::random(), traffic.clone(), start);
+        liveness.opened(mute, PeerId::random(), Arc::new(Traffic::new(mute)), start);
         liveness.no_pings(mute);
-        assert_eq!(liveness.beat(start + 3 * BEAT_SILENCE), [], "they have no session");
+        assert_eq!(liveness.beat(start + 3 * BEAT_SILENCE), Looked::default(), "they have no session");
         for round in 0..6 {
             traffic.add_received(1);
             assert_eq!(liveness.sweep(start + round * SWEEP), []);
@@ -291,7 +365,7 @@ mod tests {
     #[test]
     fn slow_timers_make_no_peer_dead() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        liveness.opened(id(), Arc::new(Traffic::new(id())), start);
+        liveness.opened(id(), PeerId::random(), Arc::new(Traffic::new(id())), start);
         for minute in 0..5 {
             let now = start + minute * Duration::from_secs(60);
             assert_eq!(liveness.sweep(now), []);
@@ -303,7 +377,7 @@ mod tests {
     fn streams_end_with_their_users_and_are_bounded() {
         let Table { mut liveness, start, beats, .. } = beating();
         drop(beats);
-        assert_eq!(liveness.beat(start + 9 * BEAT), []);
+        assert_eq!(liveness.beat(start + 9 * BEAT), Looked::default());
         assert!(!liveness.is_beating());
         let kept: Vec<_> = (0..MAX_BEAT_STREAMS + 1)
             .filter_map(|_| {

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use cdi_platform::task::BoxFuture;
 use cdi_types::PeerId;
 use cdi_types::ice::IceServer;
 use libp2p::core::muxing::StreamMuxerBox;
@@ -14,7 +15,7 @@ use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config, set_ice_servers};
+pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config, set_ice_servers, silence};
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +73,11 @@ mod target {
         Ok(Parts { transport: transport.boxed(), relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
     }
 
+    /// Nothing is known below a connection.
+    pub(crate) fn silence(_: &Direct, _: PeerId) -> BoxFuture<'static, Option<Duration>> {
+        Box::pin(std::future::ready(None))
+    }
+
     /// There is nothing that would use them.
     pub(crate) fn set_ice_servers(_: &Direct, _: Vec<IceServer>) {}
 
@@ -119,6 +125,12 @@ mod target {
         });
         let listen = vec![Multiaddr::from(Protocol::WebRTC)];
         Ok(Parts { transport: transport.boxed(), relay, direct, listen, guard })
+    }
+
+    /// How long ago the last packet came on a direct connection to `peer`: packets come from its network thread, and so
+    /// also while its page has no time.
+    pub(crate) fn silence(direct: &Direct, peer: PeerId) -> BoxFuture<'static, Option<Duration>> {
+        Box::pin(direct.connections().silence(peer))
     }
 
     /// Connections that are made from now on use these servers.

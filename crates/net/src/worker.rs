@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cdi_platform::task::BoxStream;
+use cdi_platform::task::{BoxFuture, BoxStream};
 use cdi_platform::time::{self, Instant};
 use cdi_types::PeerId;
 use futures::channel::mpsc;
 use futures::future::{FutureExt as _, pending};
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, pin_mut, select};
 use libp2p::gossipsub::{MessageAcceptance, PublishError, TopicHash};
 use libp2p::swarm::{ConnectionId, StreamProtocol, SwarmEvent};
 use libp2p::{Swarm, gossipsub, identify, ping, relay};
 
+use crate::beat::Doubt;
 use crate::behaviour::{Behaviour, BehaviourEvent, MAX_AGENT_CHARS};
 use crate::dials::Dials;
 use crate::event::{EventSender, Events, NetEvent};
@@ -43,6 +45,8 @@ pub(crate) struct Worker {
     pub(crate) liveness: Liveness,
     /// Heartbeat streams that peers open.
     beats: Incoming,
+    /// Questions whether packets come on doubtful connections.
+    pub(crate) doubts: FuturesUnordered<BoxFuture<'static, Doubt>>,
     /// While there are heartbeats.
     ticks: Option<BoxStream<'static, ()>>,
     /// When figures of links are told again.
@@ -91,6 +95,7 @@ impl Worker {
             ice: Ice::new(args.network, args.ice_servers)?,
             liveness: Liveness::default(),
             beats,
+            doubts: FuturesUnordered::new(),
             ticks: None,
             figures_due: None,
             _guard: parts.guard,
@@ -155,6 +160,7 @@ impl Worker {
                         self.on_beat_stream(stream, None);
                     }
                 }
+                doubt = self.doubts.select_next_some() => self.on_doubt(doubt),
                 _ = tick => self.beat(),
                 () = timer => self.sweep(),
             }
@@ -239,7 +245,7 @@ impl Worker {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.stats.connections += 1;
                 let Some(traffic) = self.swarm.behaviour().streams.traffic(connection_id) else { return };
-                self.liveness.opened(connection_id, traffic.clone(), now);
+                self.liveness.opened(connection_id, peer_id, traffic.clone(), now);
                 let (address, link) = address::of_endpoint(&endpoint);
                 let webrtc = address.is_webrtc();
                 self.on_connected(peer_id, connection_id, address, link, traffic);

@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures_timer::Delay;
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p_identity::PeerId;
 use send_wrapper::SendWrapper;
 
 use super::Error;
@@ -28,6 +29,12 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(pc: PeerConnection) -> Self {
         Self { pc: SendWrapper::new(pc), lingering: FuturesUnordered::new() }
+    }
+
+    /// The connection, which is with `peer`.
+    pub(super) fn with(self, peer: PeerId) -> Self {
+        self.pc.set_peer(peer);
+        self
     }
 
     /// An error once the connection is not up any more.

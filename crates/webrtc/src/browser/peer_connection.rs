@@ -4,8 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use js_sys::{Array, Function, JSON, Reflect};
+use js_sys::{Array, Function, JSON, Promise, Reflect};
+use libp2p_identity::PeerId;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
@@ -72,6 +74,8 @@ pub(super) struct Inner {
     budget: UnreadBudget,
     /// Of the streams that are opened from now on.
     frames: Cell<FrameSize>,
+    /// Who is at the other end, once it is connected.
+    peer: Cell<Option<PeerId>>,
     state: RefCell<State>,
 }
 
@@ -79,6 +83,26 @@ impl Inner {
     /// The connection is over: every stream ends, the owner sees the error.
     pub(super) fn close(&self) {
         self.end(Status::Closed);
+    }
+
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        self.peer.get()
+    }
+
+    /// How long ago the last packet came, by the browser's statistics.
+    pub(super) async fn silence(&self) -> Option<Duration> {
+        let call = |object: &JsValue, name: &str| {
+            let method: Function = Reflect::get(object, &name.into()).ok()?.dyn_into().ok()?;
+            method.call0(object).ok()
+        };
+        let report = JsFuture::from(call(&self.pc, "getStats")?.dyn_into::<Promise>().ok()?).await.ok()?;
+        let entries = js_sys::try_iter(&call(&report, "values")?).ok()??;
+        let number = |entry: &JsValue, name: &str| Reflect::get(entry, &name.into()).ok()?.as_f64();
+        let ago_ms = entries
+            .flatten()
+            .filter_map(|entry| Some(number(&entry, "timestamp")? - number(&entry, "lastPacketReceivedTimestamp")?));
+        let least_ms = ago_ms.reduce(f64::min)?;
+        Duration::try_from_secs_f64(least_ms.max(0.0) / 1e3).ok()
     }
 
     fn end(&self, status: Status) {
@@ -176,6 +200,7 @@ impl PeerConnection {
             attention: Attention::default(),
             budget: UnreadBudget::default(),
             frames: Cell::default(),
+            peer: Cell::new(None),
             state: RefCell::new(State {
                 status: Status::Connecting,
                 task: None,
@@ -228,6 +253,11 @@ impl PeerConnection {
             _on_state_change: on_state_change,
             on_association_change,
         })
+    }
+
+    /// Notes who is at the other end.
+    pub(super) fn set_peer(&self, peer: PeerId) {
+        self.inner.peer.set(Some(peer));
     }
 
     /// Opens the channel that only makes the offer contain a data section.

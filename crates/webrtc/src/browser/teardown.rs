@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
+use libp2p_identity::PeerId;
 use send_wrapper::SendWrapper;
 use wasm_bindgen::prelude::*;
 
@@ -39,6 +41,14 @@ impl OpenConnections {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.borrow().iter().filter(|entry| entry.strong_count() > 0).count()
+    }
+
+    /// How long ago the last packet of any kind came on a connection with `peer`; `None` where there is none, or where
+    /// the browser does not tell.
+    pub fn silence(&self, peer: PeerId) -> impl Future<Output = Option<Duration>> + Send + use<> {
+        let of_peer = |entry: &Weak<Inner>| entry.upgrade().filter(|inner| inner.peer() == Some(peer));
+        let connection = self.0.borrow().iter().rev().find_map(of_peer);
+        SendWrapper::new(async move { connection?.silence().await })
     }
 
     /// Closes them all. Synchronous, so that it works while the page is going away; the peers

@@ -123,7 +123,7 @@ impl Transport {
             let _permit = permit;
             let handshake = negotiate(stream, Role::Responder, &shared);
             let connection = within(shared.config.handshake_timeout, handshake).await?;
-            Ok((peer, StreamMuxerBox::new(connection)))
+            Ok((peer, StreamMuxerBox::new(connection.with(peer))))
         })
         .boxed()
     }
@@ -183,7 +183,7 @@ impl libp2p_core::Transport for Transport {
                 negotiate(stream, Role::Initiator, &shared).await
             };
             let connection = within(shared.config.handshake_timeout, handshake).await?;
-            Ok((target.peer, StreamMuxerBox::new(connection)))
+            Ok((target.peer, StreamMuxerBox::new(connection.with(target.peer))))
         };
         Ok(SendWrapper::new(dial).boxed())
     }
