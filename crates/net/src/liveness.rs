@@ -212,7 +212,7 @@ impl Liveness {
         let mut dead = Vec::new();
         for (connection, link) in &mut self.links {
             link.listen(now);
-            if link.answers && since.is_some_and(|since| link.heard < since) {
+            if link.answers && since.is_some_and(|since| link.heard <= since) {
                 dead.push(*connection);
                 link.heard = now;
             }
