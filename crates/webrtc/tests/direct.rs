@@ -88,7 +88,6 @@ async fn a_native_server_is_dialled_and_echoes() {
 
 /// More streams than a browser has channel ids at a time: they are used again.
 #[wasm_bindgen_test]
-#[ignore = "under load a stream of the burst is reset: the cause is not found yet"]
 async fn streams_come_and_go() {
     let Some(address) = server() else { return };
     let mut tab = Tab::start(Config::default());
@@ -97,8 +96,18 @@ async fn streams_come_and_go() {
     for _ in 0..30 {
         let mut streams = Vec::new();
         for _ in 0..20 {
-            // One after the other: `libp2p-stream` drops what arrives faster than it is accepted.
-            streams.push(patiently(tab.streams.clone().open_stream(server, ECHO)).await.unwrap());
+            let mut stream = patiently(tab.streams.clone().open_stream(server, ECHO)).await.unwrap();
+            // An echo says that the server took the stream. `libp2p-stream` has room for one that waits, and resets
+            // the next although it is open.
+            let mut byte = [7];
+            patiently(async {
+                stream.write_all(&byte).await?;
+                stream.flush().await?;
+                stream.read_exact(&mut byte).await
+            })
+            .await
+            .unwrap();
+            streams.push(stream);
         }
         let echoed = join_all(streams.into_iter().map(|stream| exchange(stream, &data))).await;
         assert!(echoed.into_iter().all(|echo| echo.unwrap() == data));
