@@ -104,7 +104,6 @@ async fn a_js_page_and_a_rust_page_talk_directly_whoever_dials() -> Result<()> {
 }
 
 #[tokio::test]
-#[ignore = "js identifies by itself at the same time and allows one such stream: to be made to wait for that"]
 async fn a_js_page_meets_the_tab_that_users_open() -> Result<()> {
     let (relay, site, browser) = (Relay::start()?, Site::start()?, Browser::start().await?);
     let ws = ws(&relay)?;

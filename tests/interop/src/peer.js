@@ -39,7 +39,8 @@ export function commands (transports) {
         // Browsers' default refuses loopback.
         connectionGater: { denyDialMultiaddr: async () => false },
         services: {
-          identify: identify(),
+          // It also runs by itself on a new connection, and by default one stream at a time may.
+          identify: identify({ maxOutboundStreams: 4 }),
           identifyPush: identifyPush(),
           ping: ping(),
           pubsub: gossipsub({ allowPublishToZeroTopicPeers: true }),
