@@ -36,7 +36,11 @@ pub async fn run(commands: mpsc::Receiver<Command>, mut events: mpsc::Sender<Eve
 }
 
 async fn try_run(mut commands: mpsc::Receiver<Command>, events: &mut mpsc::Sender<Event>) -> Result<(), String> {
-    let network = Network::default();
+    let (relay, search) = address().ok_or("This page has no address.")?;
+    let network = match asked_network(&search) {
+        Some(network) => network,
+        None => cdi_node::network_of(&relay).await.unwrap_or_default(),
+    };
     let place = Place::disk("");
     let identity = NodeIdentity::load_or_create(network, &place)
         .await
@@ -46,7 +50,6 @@ async fn try_run(mut commands: mpsc::Receiver<Command>, events: &mut mpsc::Sende
         let _gone = events.send(Event::Notice(text.to_owned())).await;
     }
     let worker = Port::spawn_worker(WORKER).map_err(|error| format!("The compute worker did not start: {error}."))?;
-    let (relay, search) = address().ok_or("This page has no address.")?;
     let args = NodeArgs {
         keypair: identity.keypair,
         network,
@@ -94,10 +97,19 @@ async fn wake(node: cdi_node::Handle) {
     }
 }
 
+/// The value of `?<name>=…`.
+fn parameter<'a>(search: &'a str, name: &str) -> Option<&'a str> {
+    search.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+/// `?network=testnet` or `?network=mainnet` overrides what the relay serves.
+fn asked_network(search: &str) -> Option<Network> {
+    parameter(search, "network")?.parse().ok()
+}
+
 /// `?compute=gpu` or `?compute=cpu` overrides the measured choice.
 fn preferred(search: &str) -> Option<Tier> {
-    let value = search.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix("compute="))?;
-    match value {
+    match parameter(search, "compute")? {
         "gpu" => Some(Tier::Gpu),
         "cpu" => Some(Tier::Cpu),
         _ => None,

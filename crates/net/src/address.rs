@@ -112,10 +112,41 @@ impl Address {
             "secure WebSocket"
         } else if has(|p| matches!(p, Protocol::Ws(_))) {
             "WebSocket"
+        } else if has(|p| matches!(p, Protocol::QuicV1)) {
+            "QUIC"
         } else if has(|p| matches!(p, Protocol::Tcp(_))) {
             "TCP"
         } else {
             "another transport"
+        }
+    }
+
+    /// Whether `peer` stands in the address, as its end or as a relay.
+    pub(crate) fn names(&self, peer: &PeerId) -> bool {
+        self.0.iter().any(|part| matches!(part, Protocol::P2p(named) if named == *peer))
+    }
+
+    /// Whether the address leads into the public internet: not to this machine, and not into a private network.
+    /// Names are taken to be public.
+    #[must_use]
+    pub fn is_global(&self) -> bool {
+        match self.0.iter().next() {
+            Some(Protocol::Ip4(ip)) => {
+                let [a, b, ..] = ip.octets();
+                let shared = a == 100 && (64..128).contains(&b);
+                !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified() || shared)
+                    && !(ip.is_broadcast() || ip.is_multicast() || ip.is_documentation() || a == 0 || a >= 240)
+            }
+            Some(Protocol::Ip6(ip)) => {
+                let [a, ..] = ip.segments();
+                let mapped = ip.to_ipv4_mapped().is_some();
+                // Only 2000::/3 is handed out for public use.
+                !mapped && a & 0xe000 == 0x2000
+            }
+            Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name) | Protocol::Dnsaddr(name)) => {
+                !(name == "localhost" || name.ends_with(".localhost") || name.ends_with(".local"))
+            }
+            _ => false,
         }
     }
 
@@ -193,6 +224,31 @@ mod tests {
         assert_eq!(address("/dns4/example.org/tcp/443/wss").transport(), "secure WebSocket");
         assert_eq!(address("/ip4/127.0.0.1/tcp/1").transport(), "TCP");
         assert_eq!(address("/ip4/127.0.0.1/udp/1/webrtc-direct").transport(), "WebRTC-direct");
+    }
+
+    #[test]
+    fn private_networks_are_not_global() {
+        for inside in [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/10.1.2.3/tcp/1",
+            "/ip4/192.168.0.1/tcp/1",
+            "/ip4/172.16.0.1/udp/1/quic-v1",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip6/::1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+            "/dns/localhost/tcp/1",
+            "/dns4/printer.local/tcp/1",
+            "/memory/1",
+        ] {
+            assert!(!address(inside).is_global(), "{inside}");
+        }
+        for outside in ["/ip4/8.8.8.8/tcp/1", "/ip6/2a00:1450::1/tcp/1/ws", "/dns4/example.org/tcp/443/tls/ws"] {
+            assert!(address(outside).is_global(), "{outside}");
+        }
     }
 
     #[test]

@@ -24,6 +24,12 @@ impl Backoff {
         Self { failures: 0, random: seed }
     }
 
+    /// A number that differs from seed to seed.
+    pub(crate) fn seed(&self) -> u64 {
+        let mut other = self.clone();
+        other.draw().to_bits()
+    }
+
     /// The wait after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
         let ceiling = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use cdi_types::Network;
+use libp2p::allow_block_list::{self, BlockedPeers};
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
@@ -11,11 +12,10 @@ use libp2p::swarm::{NetworkBehaviour, StreamProtocol};
 use libp2p::{identify, kad, ping, relay};
 
 use crate::direct_gossip::DirectGossip;
-use crate::transport::Direct;
+use crate::rendezvous::RECORD_TTL;
+use crate::transport::{Direct, Native};
 use crate::{NetError, gossip, kad_protocol, streams};
 
-/// Connections of a node, relays aside.
-const MAX_CONNECTIONS: u32 = 100;
 /// Connections to one peer: a relayed and a direct one in each direction.
 const MAX_CONNECTIONS_PER_PEER: u32 = 4;
 /// Handshakes in progress, in each direction.
@@ -37,6 +37,8 @@ pub(crate) const MAX_AGENT_CHARS: usize = 128;
 pub(crate) struct Behaviour {
     /// First, so that a connection over the limit reaches nobody else.
     pub(crate) limits: connection_limits::Behaviour,
+    /// Who is banned.
+    pub(crate) bans: allow_block_list::Behaviour<BlockedPeers>,
     /// The other half of the relay client's transport.
     pub(crate) relay: relay::client::Behaviour,
     /// The other half of the transport for direct links between tabs.
@@ -46,6 +48,8 @@ pub(crate) struct Behaviour {
     pub(crate) gossip: DirectGossip,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) streams: streams::Behaviour,
+    /// What only native nodes speak.
+    pub(crate) native: Native,
 }
 
 impl Behaviour {
@@ -57,12 +61,13 @@ impl Behaviour {
         keypair: &Keypair,
         network: Network,
         agent: &str,
-        relay: relay::client::Behaviour,
-        direct: Direct,
+        max_connections: u32,
+        parts: (relay::client::Behaviour, Direct, Native),
     ) -> Result<Self, NetError> {
         let peer = keypair.public().to_peer_id();
+        let (relay, direct, native) = parts;
         let limits = ConnectionLimits::default()
-            .with_max_established(Some(MAX_CONNECTIONS))
+            .with_max_established(Some(max_connections))
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
             .with_max_pending_incoming(Some(MAX_HANDSHAKES))
             .with_max_pending_outgoing(Some(MAX_HANDSHAKES));
@@ -74,6 +79,7 @@ impl Behaviour {
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
+            bans: allow_block_list::Behaviour::default(),
             relay,
             direct,
             identify: identify::Behaviour::new(identify),
@@ -81,6 +87,7 @@ impl Behaviour {
             gossip: DirectGossip::new(gossip::behaviour(keypair, network)?),
             kad: kad_client(peer, network)?,
             streams: streams::Behaviour::default(),
+            native,
         })
     }
 }
@@ -91,6 +98,12 @@ fn kad_client(peer: cdi_types::PeerId, network: Network) -> Result<kad::Behaviou
     let mut config = kad::Config::new(name);
     config
         .set_query_timeout(KAD_TIMEOUT)
+        .set_record_ttl(Some(RECORD_TTL))
+        .set_provider_record_ttl(Some(RECORD_TTL))
+        // The rendezvous says it again itself, when relays came up as well as from time to time.
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(None)
         .set_replication_factor(NonZeroUsize::MIN.saturating_add(2));
     let store = MemoryStoreConfig {

@@ -29,6 +29,8 @@ pub(crate) enum Way {
     Direct,
     /// A circuit.
     Relayed,
+    /// Addresses from the DHT.
+    Found,
 }
 
 /// A peer being dialled.
@@ -83,7 +85,7 @@ impl Dials {
     pub(crate) fn begin(&mut self, peer: PeerId, way: Way, attempt: ConnectionId, waiting: Vec<Reached>, now: Instant) {
         let patience = match way {
             Way::Direct => DIRECT_PATIENCE,
-            Way::Relayed => CONNECT_TIMEOUT,
+            Way::Relayed | Way::Found => CONNECT_TIMEOUT,
         };
         self.peers.insert(peer, Dial { way, attempt, deadline: now + patience, waiting });
     }
@@ -95,7 +97,7 @@ impl Dials {
 
     /// The peer is reached by `link`: ends its dial, unless that still waits for better.
     pub(crate) fn reached(&mut self, peer: &PeerId, link: LinkKind) {
-        let enough = |dial: &Dial| link == LinkKind::Direct || dial.way == Way::Relayed;
+        let enough = |dial: &Dial| link == LinkKind::Direct || dial.way != Way::Direct;
         if self.peers.get(peer).is_some_and(enough)
             && let Some(dial) = self.peers.remove(peer)
         {

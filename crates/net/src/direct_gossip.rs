@@ -20,18 +20,18 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, gossipsub};
 
-use crate::{LinkKind, address};
+use crate::{LinkKind, address, gossip};
 
 /// Gossipsub on direct connections.
 pub(crate) struct DirectGossip {
-    inner: gossipsub::Behaviour,
+    inner: gossip::Behaviour,
     /// Direct connections of each peer. Bounded by the connection limits.
     direct: HashMap<PeerId, usize>,
 }
 
 impl DirectGossip {
     /// The same behaviour, blind to circuits.
-    pub(crate) fn new(inner: gossipsub::Behaviour) -> Self {
+    pub(crate) fn new(inner: gossip::Behaviour) -> Self {
         Self { inner, direct: HashMap::new() }
     }
 
@@ -57,21 +57,21 @@ impl DirectGossip {
 }
 
 impl Deref for DirectGossip {
-    type Target = gossipsub::Behaviour;
+    type Target = gossip::Behaviour;
 
-    fn deref(&self) -> &gossipsub::Behaviour {
+    fn deref(&self) -> &gossip::Behaviour {
         &self.inner
     }
 }
 
 impl DerefMut for DirectGossip {
-    fn deref_mut(&mut self) -> &mut gossipsub::Behaviour {
+    fn deref_mut(&mut self) -> &mut gossip::Behaviour {
         &mut self.inner
     }
 }
 
 impl NetworkBehaviour for DirectGossip {
-    type ConnectionHandler = Either<THandler<gossipsub::Behaviour>, dummy::ConnectionHandler>;
+    type ConnectionHandler = Either<THandler<gossip::Behaviour>, dummy::ConnectionHandler>;
     type ToSwarm = gossipsub::Event;
 
     fn handle_established_inbound_connection(

@@ -36,6 +36,8 @@ pub enum NetEvent {
         reason: String,
         /// When the next attempt comes.
         retry_in: Duration,
+        /// Relays that are still usable.
+        others_up: usize,
     },
     /// The first connection to a peer came up.
     PeerUp {

@@ -1,8 +1,10 @@
 //! The handle: what a node asks of the network.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use cdi_platform::kv::KeyValue;
 use cdi_types::ice::IceServer;
 use cdi_types::{Keypair, Network, PeerId};
 use futures::SinkExt as _;
@@ -10,6 +12,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::lock::Mutex;
 use libp2p::StreamProtocol;
 
+use crate::bans::Ban;
 use crate::dials::{Reached, ReachedAddress};
 use crate::event::Events;
 use crate::streams::{OpenError, Opened};
@@ -18,6 +21,8 @@ use crate::{Address, Incoming, LinkInfo, LinkKind, NetError, NetStats, NetStream
 
 /// Commands that wait for the actor. A caller beyond it waits.
 const COMMAND_QUEUE: usize = 64;
+/// Connections of a node, relays aside.
+const MAX_CONNECTIONS: u32 = 100;
 /// Longest protocol name. libp2p's negotiation takes 140 with room to spare.
 const MAX_PROTOCOL_CHARS: usize = 128;
 
@@ -36,6 +41,27 @@ pub struct NetArgs {
     pub ice_servers: Vec<IceServer>,
     /// Name and version of the program, told to peers.
     pub agent: String,
+    /// What has a sensible default.
+    pub options: NetOptions,
+}
+
+/// What has a sensible default.
+#[derive(Debug, Clone)]
+pub struct NetOptions {
+    /// Where bans, good relays and good peers are kept. Nothing outlives the program without it.
+    pub store: Option<KeyValue>,
+    /// Addresses of further relays, used when those of [`NetArgs::relays`] fail or are slow.
+    pub more_relays: Vec<Address>,
+    /// Connections at most, relays aside.
+    pub max_connections: u32,
+    /// Whether peers in the same local network are looked for (mDNS). Only native nodes can.
+    pub lan: bool,
+}
+
+impl Default for NetOptions {
+    fn default() -> Self {
+        Self { store: None, more_relays: Vec::new(), max_connections: MAX_CONNECTIONS, lan: false }
+    }
 }
 
 /// A handle to the swarm actor. Cheap to clone; the actor stops when the last one is dropped.
@@ -56,6 +82,10 @@ pub(crate) enum Command {
     DialAddress { address: Address, respond_to: ReachedAddress },
     Disconnect { peer: PeerId },
     SetRelays { addresses: Vec<Address> },
+    Report { peer: PeerId, delivered: bool },
+    Ban { peer: PeerId, length: Duration },
+    Unban { peer: PeerId },
+    Bans { respond_to: oneshot::Sender<Vec<Ban>> },
     Links { respond_to: oneshot::Sender<Vec<LinkInfo>> },
     Beat { stream: NetStream, watched: Option<oneshot::Receiver<()>> },
     IceServers { respond_to: oneshot::Sender<Vec<IceServer>> },
@@ -113,9 +143,15 @@ impl Net {
         let opened: Result<Result<NetStream, OpenError>, NetError> =
             self.ask(|respond_to| Command::Open { peer, protocol: name, respond_to }).await;
         match opened {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => {
+                self.report(peer, true).await?;
+                Ok(stream)
+            }
             Ok(Err(OpenError::Unsupported)) => Err(NetError::Unsupported { peer, protocol: protocol.to_owned() }),
-            Ok(Err(OpenError::Failed(reason))) => Err(NetError::Stream { peer, reason }),
+            Ok(Err(OpenError::Failed(reason))) => {
+                self.report(peer, false).await?;
+                Err(NetError::Stream { peer, reason })
+            }
             // The actor drops the request when the connection goes away.
             Err(_) if !self.commands.lock().await.is_closed() => Err(NetError::NotConnected(peer)),
             Err(error) => Err(error),
@@ -155,6 +191,39 @@ impl Net {
     /// [`NetError::Stopped`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetError> {
         self.send(Command::Disconnect { peer }).await
+    }
+
+    /// A peer did what it had promised, or did not: an answer in time, a stage that went on. Counts for its score;
+    /// who delivers next to nothing is banned for a while.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn report(&self, peer: PeerId, delivered: bool) -> Result<(), NetError> {
+        self.send(Command::Report { peer, delivered }).await
+    }
+
+    /// Closes all connections to a peer and takes none for `length`, at most a week. A relay is not banned.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn ban(&self, peer: PeerId, length: Duration) -> Result<(), NetError> {
+        self.send(Command::Ban { peer, length }).await
+    }
+
+    /// Ends a ban.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn unban(&self, peer: PeerId) -> Result<(), NetError> {
+        self.send(Command::Unban { peer }).await
+    }
+
+    /// The bans that hold.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn bans(&self) -> Result<Vec<Ban>, NetError> {
+        self.ask(|respond_to| Command::Bans { respond_to }).await
     }
 
     /// The connected peers, relays aside.

@@ -21,6 +21,8 @@ pub struct LinkInfo {
     pub address: Address,
     /// Last measured round trip.
     pub rtt: Option<Duration>,
+    /// How good the peer is, in thousandths: by its latency and by what it delivered.
+    pub score_permille: u16,
     /// Bytes that streams of this peer brought since it is connected.
     pub received_bytes: u64,
     /// Bytes that went to it on streams.
@@ -88,6 +90,7 @@ impl Peer {
             link: best.link,
             address: best.address.clone(),
             rtt: self.rtt,
+            score_permille: 0,
             received_bytes: sum(self.earlier.0, Traffic::received),
             sent_bytes: sum(self.earlier.1, Traffic::sent),
             limit: relayed.and_then(Address::relay).and_then(|relay| limits.get(&relay)).copied(),
@@ -165,7 +168,23 @@ impl Links {
         connections.iter().filter(|c| c.link == LinkKind::Relayed).map(|c| c.id).collect()
     }
 
-    /// Every connected peer.
+    /// Connections to all peers.
+    pub(crate) fn connections(&self) -> usize {
+        self.peers.values().map(|p| p.connections.len()).sum()
+    }
+
+    /// Every connection.
+    pub(crate) fn connected(&self) -> impl Iterator<Item = (PeerId, ConnectionId)> {
+        self.peers.iter().flat_map(|(peer, entry)| entry.connections.iter().map(|c| (*peer, c.id)))
+    }
+
+    /// Whether a connection to a peer goes through `relay`.
+    pub(crate) fn uses(&self, relay: &PeerId) -> bool {
+        let through = |c: &Connection| c.link == LinkKind::Relayed && c.address.names(relay);
+        self.peers.values().flat_map(|p| &p.connections).any(through)
+    }
+
+    /// Every connected peer. Scores are not known here.
     pub(crate) fn all(&self) -> Vec<LinkInfo> {
         self.peers.iter().filter_map(|(peer, entry)| entry.info(*peer, &self.limits)).collect()
     }

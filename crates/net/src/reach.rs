@@ -11,6 +11,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 
 use crate::dials::{Reached, ReachedAddress, Way, fail, succeed};
 use crate::event::NetEvent;
+use crate::kept::GoodRelay;
 use crate::relays::{Lost, Relay};
 use crate::transport::DIRECT_OVER_RELAY;
 use crate::worker::{Worker, root_cause};
@@ -37,14 +38,39 @@ impl Worker {
         while let Some((peer, dial)) = self.dials.take_overdue(now) {
             match dial.way {
                 Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),
-                Way::Relayed => fail(dial.waiting, peer, "no answer in time"),
+                Way::Relayed => self.look_up(peer, dial.waiting, "no answer in time".to_owned()),
+                Way::Found => fail(dial.waiting, peer, "no answer in time"),
+            }
+        }
+        self.close_silent(now);
+        self.drop_spare_relay();
+        self.maintain(now);
+        self.meet(now);
+    }
+
+    /// Parts with the slowest relay when there are more than wanted.
+    fn drop_spare_relay(&mut self) {
+        let links = &self.links;
+        if let Some((connection, listener)) = self.relays.spare(|relay| links.uses(relay)) {
+            self.swarm.remove_listener(listener);
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    /// Adds relays that were good before.
+    pub(crate) fn remember_relays(&mut self, relays: &[GoodRelay]) {
+        for relay in relays {
+            if let Some(address) = relay.address()
+                && (self.relays.addresses().any(|a| *a == address) || self.may_dial(&address))
+            {
+                self.relays.add(address, relay.rtt());
             }
         }
     }
 
     /// Stays connected to these relays and no others.
     pub(crate) fn set_relays(&mut self, addresses: Vec<Address>) {
-        for relay in self.relays.replace(addresses, self.seed, Instant::now()) {
+        for relay in self.relays.replace(addresses, Instant::now()) {
             if let Some(listener) = relay.listener() {
                 self.swarm.remove_listener(listener);
             }
@@ -92,12 +118,15 @@ impl Worker {
         }
         self.swarm.behaviour_mut().kad.add_address(&peer, plain);
         let transport = address.transport();
+        self.rendezvous.hurry(now);
+        self.quality.changed();
         self.emit(NetEvent::RelayUp { peer, address, transport });
     }
 
     pub(crate) fn on_relay_lost(&mut self, lost: Lost, reason: String) {
         self.stats.relay_losses += 1;
-        self.emit(NetEvent::RelayDown { address: lost.address, reason, retry_in: lost.retry_in });
+        let others_up = self.relays.up().count();
+        self.emit(NetEvent::RelayDown { address: lost.address, reason, retry_in: lost.retry_in, others_up });
     }
 
     /// Reaches a peer, directly if that is possible, and tells `reached`.
@@ -144,8 +173,19 @@ impl Worker {
         } else if let Some((peer, dial)) = self.dials.take_attempt(attempt) {
             match dial.way {
                 Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),
-                Way::Relayed => fail(dial.waiting, peer, reason),
+                Way::Relayed => self.look_up(peer, dial.waiting, reason.to_owned()),
+                Way::Found => fail(dial.waiting, peer, reason),
             }
+        }
+    }
+
+    /// Tries addresses that were found in the DHT.
+    pub(crate) fn attempt_at(&mut self, peer: PeerId, addresses: &[Address], waiting: Vec<Reached>) {
+        let options = dial_options(peer, addresses.iter().map(|a| a.as_multiaddr().clone()).collect());
+        let attempt = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => self.dials.begin(peer, Way::Found, attempt, waiting, Instant::now()),
+            Err(error) => fail(waiting, peer, &root_cause(&error)),
         }
     }
 
@@ -170,7 +210,7 @@ impl Worker {
             };
             match way {
                 Way::Direct => way = Way::Relayed,
-                Way::Relayed => return fail(waiting, peer, &reason),
+                Way::Relayed | Way::Found => return self.look_up(peer, waiting, reason),
             }
         }
     }
@@ -181,7 +221,7 @@ impl Worker {
             let circuit = circuit(relay)?;
             Some(match way {
                 Way::Direct => circuit.with(Protocol::WebRTC),
-                Way::Relayed => circuit,
+                Way::Relayed | Way::Found => circuit,
             })
         };
         self.relays.up().filter_map(over).map(|a| a.with(Protocol::P2p(peer))).collect()

@@ -11,6 +11,8 @@ pub struct NetStats {
     pub gossip_received: u64,
     /// Announcements dropped because they were over the size limit.
     pub gossip_oversize: u64,
+    /// Announcements dropped because their author or the neighbour says too much.
+    pub gossip_too_often: u64,
     /// Announcements dropped because they named no source.
     pub gossip_anonymous: u64,
     /// Events lost because nobody read them in time.
@@ -27,6 +29,12 @@ pub struct NetStats {
     pub pings_unanswered: u64,
     /// Connections closed because nothing was heard of the peer.
     pub silent_links: u64,
+    /// Connections that turned out to be dead after a sleep or a change of network.
+    pub found_dead: u64,
+    /// Connections given up to make room for better ones.
+    pub rotated: u64,
+    /// Peers banned.
+    pub bans: u64,
     /// Dials that failed.
     pub dials_failed: u64,
     /// Times that a relay link was lost or could not be had.

@@ -11,17 +11,20 @@ use futures::channel::mpsc;
 use futures::io::{AsyncRead, AsyncWrite};
 use libp2p::swarm::ConnectionId;
 
+use crate::busy::Busy;
 use crate::traffic::Traffic;
 
 /// An ordered, encrypted, two-way byte stream to a peer. Dropping it resets it; close it to end it cleanly.
 pub struct NetStream {
     stream: libp2p::Stream,
     traffic: Arc<Traffic>,
+    /// Counts it while it is open.
+    _busy: Busy,
 }
 
 impl NetStream {
-    pub(crate) const fn new(stream: libp2p::Stream, traffic: Arc<Traffic>) -> Self {
-        Self { stream, traffic }
+    pub(crate) const fn new(stream: libp2p::Stream, traffic: Arc<Traffic>, busy: Busy) -> Self {
+        Self { stream, traffic, _busy: busy }
     }
 
     /// The connection that it runs on.

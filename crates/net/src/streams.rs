@@ -25,11 +25,14 @@ use libp2p::swarm::{
 };
 
 use crate::NetStream;
+use crate::busy::Counts;
 use crate::traffic::Traffic;
 
 /// Inbound streams of one protocol that wait to be taken. More are dropped, which the opener sees as a
 /// closed stream.
-const ACCEPT_QUEUE: usize = 128;
+const ACCEPT_QUEUE: usize = 512;
+/// Open streams of one peer, those that wait included. A session has two.
+pub const MAX_PEER_STREAMS: usize = 128;
 
 /// Why a stream was not opened.
 #[derive(Debug)]
@@ -48,6 +51,7 @@ type Inbound = mpsc::Sender<(PeerId, NetStream)>;
 #[derive(Default)]
 struct Accepting {
     queues: Mutex<HashMap<StreamProtocol, Inbound>>,
+    open: Counts,
     accepted: AtomicU64,
     dropped: AtomicU64,
 }
@@ -65,7 +69,9 @@ impl Accepting {
     }
 
     fn deliver(&self, peer: PeerId, protocol: &StreamProtocol, stream: NetStream) {
-        let delivered = self.queues().get_mut(protocol).is_some_and(|q| q.try_send((peer, stream)).is_ok());
+        // The stream counts already.
+        let allowed = self.open.of(&peer) <= MAX_PEER_STREAMS;
+        let delivered = allowed && self.queues().get_mut(protocol).is_some_and(|q| q.try_send((peer, stream)).is_ok());
         let counter = if delivered { &self.accepted } else { &self.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -102,6 +108,11 @@ impl Behaviour {
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
         queues.insert(protocol, sender);
         Some(receiver)
+    }
+
+    /// Open streams by peer.
+    pub(crate) fn open_streams(&self) -> Counts {
+        self.accepting.open.clone()
     }
 
     /// Inbound streams taken and dropped since the start.
@@ -184,6 +195,12 @@ pub struct Handler {
     opening: VecDeque<Open>,
 }
 
+impl Handler {
+    fn counted(&self, stream: Stream) -> NetStream {
+        NetStream::new(stream, self.traffic.clone(), self.accepting.open.open(self.peer))
+    }
+}
+
 impl ConnectionHandler for Handler {
     type FromBehaviour = Open;
     type ToBehaviour = Infallible;
@@ -216,10 +233,10 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (stream, protocol), ..
             }) => {
-                self.accepting.deliver(self.peer, &protocol, NetStream::new(stream, self.traffic.clone()));
+                self.accepting.deliver(self.peer, &protocol, self.counted(stream));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol: (stream, _), info }) => {
-                let _ = info.send(Ok(NetStream::new(stream, self.traffic.clone())));
+                let _ = info.send(Ok(self.counted(stream)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let error = match error {

@@ -15,7 +15,9 @@ use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{DIRECT_OVER_RELAY, Direct, Guard, build, config, set_ice_servers, silence};
+pub(crate) use target::{
+    DIRECT_OVER_RELAY, Direct, Guard, Native, build, config, neighbours, set_ice_servers, silence,
+};
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,22 +29,27 @@ pub(crate) struct Parts {
     pub(crate) transport: Boxed<(PeerId, StreamMuxerBox)>,
     pub(crate) relay: relay::client::Behaviour,
     pub(crate) direct: Direct,
+    pub(crate) native: Native,
     /// What the transports listen on without being asked.
     pub(crate) listen: Vec<Multiaddr>,
     /// Held as long as the swarm.
     pub(crate) guard: Guard,
 }
 
-/// TCP and WebSocket with names resolved, WebRTC-direct to relays, and circuits through them.
+/// QUIC, TCP and WebSocket, with names resolved, WebRTC-direct to relays, and circuits through them.
 #[cfg(not(target_arch = "wasm32"))]
 mod target {
     use cdi_webrtc::native::{Certificate, Config, DirectTransport};
     use futures::future::Either;
+    use libp2p::autonat::v2 as autonat;
+    use libp2p::core::transport::MemoryTransport;
     use libp2p::core::upgrade::Version;
-    use libp2p::swarm::dummy;
-    use libp2p::{Transport as _, dns, noise, tcp, websocket, yamux};
+    use libp2p::swarm::behaviour::toggle::Toggle;
+    use libp2p::swarm::{NetworkBehaviour, dummy};
+    use libp2p::{Transport as _, dcutr, dns, mdns, noise, quic, tcp, websocket, yamux};
 
     use super::*;
+    use crate::Address;
 
     /// Native nodes have no transport for direct links through a relay's signalling.
     pub(crate) type Direct = dummy::Behaviour;
@@ -51,26 +58,78 @@ mod target {
     /// The system closes a process's sockets.
     pub(crate) type Guard = ();
 
-    pub(crate) fn build(keypair: &Keypair) -> Result<Parts, NetError> {
-        let resolved = || {
-            let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-            dns::tokio::Transport::system(tcp).map_err(|e| NetError::Start(format!("name resolution: {e}")))
-        };
-        let certificate = Certificate::generate().map_err(|e| NetError::Start(e.to_string()))?;
-        let server = DirectTransport::new(keypair.clone(), certificate, Config::default());
-        let (relayed, relay) = relay::client::new(keypair.public().to_peer_id());
-        let streamed = relayed
-            .or_transport(websocket::Config::new(resolved()?))
-            .or_transport(resolved()?)
+    /// What only native nodes speak: they can be dialled, behind a NAT with some luck.
+    #[derive(NetworkBehaviour)]
+    pub(crate) struct Native {
+        /// Makes two nodes behind NATs dial each other at the same time.
+        punch: dcutr::Behaviour,
+        /// Learns from relays which of this node's addresses can be dialled.
+        reachable: autonat::client::Behaviour,
+        /// Finds nodes in the local network.
+        lan: Toggle<mdns::tokio::Behaviour>,
+    }
+
+    /// Where nodes of the local network are, if that is what the event tells.
+    pub(crate) fn neighbours(event: NativeEvent) -> Vec<Address> {
+        match event {
+            NativeEvent::Lan(mdns::Event::Discovered(found)) => {
+                found.into_iter().filter_map(|(peer, address)| Address::from(address).with_peer(peer)).collect()
+            }
+            NativeEvent::Punch(event) => {
+                tracing::debug!(peer = %event.remote_peer_id, result = ?event.result.map(|_| ()), "hole punched");
+                Vec::new()
+            }
+            NativeEvent::Reachable(event) => {
+                tracing::debug!(address = %event.tested_addr, result = ?event.result, "reachability tested");
+                Vec::new()
+            }
+            NativeEvent::Lan(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) fn build(keypair: &Keypair, lan: bool) -> Result<Parts, NetError> {
+        let peer = keypair.public().to_peer_id();
+        let start = |what: &str, error: &dyn std::fmt::Display| NetError::Start(format!("{what}: {error}"));
+        let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let noise = noise::Config::new(keypair).map_err(|e| start("noise", &e))?;
+        let resolved = dns::tokio::Transport::system(tcp()).map_err(|e| start("name resolution", &e))?;
+        let (relayed, relay) = relay::client::new(peer);
+        let carried = relayed
+            .or_transport(websocket::Config::new(resolved))
+            .or_transport(MemoryTransport::default())
             .upgrade(Version::V1Lazy)
-            .authenticate(noise::Config::new(keypair).map_err(|e| NetError::Start(format!("noise: {e}")))?)
+            .authenticate(noise.clone())
             .multiplex(yamux::Config::default())
-            .timeout(CONNECT_TIMEOUT);
-        let transport = server.or_transport(streamed).map(|either, _| match either {
-            Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
-            Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+            .timeout(CONNECT_TIMEOUT)
+            .boxed();
+        let tcp = tcp()
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise)
+            .multiplex(yamux::Config::default())
+            .timeout(CONNECT_TIMEOUT)
+            .boxed();
+        let mut quic = quic::Config::new(keypair);
+        quic.handshake_timeout = CONNECT_TIMEOUT;
+        let sockets = quic::tokio::Transport::new(quic).or_transport(tcp).map(|either, _| match either {
+            Either::Left((peer, connection)) => (peer, StreamMuxerBox::new(connection)),
+            Either::Right(connected) => connected,
         });
-        Ok(Parts { transport: transport.boxed(), relay, direct: dummy::Behaviour, listen: Vec::new(), guard: () })
+        // Names are resolved around both: a resolver of one would take the names of the other.
+        let sockets = dns::tokio::Transport::system(sockets).map_err(|e| start("name resolution", &e))?;
+        let certificate = Certificate::generate().map_err(|e| start("WebRTC-direct", &e))?;
+        let direct = DirectTransport::new(keypair.clone(), certificate, Config::default());
+        let transport = direct.or_transport(carried.or_transport(sockets)).map(|either, _| match either {
+            Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+            Either::Right(Either::Left(connected) | Either::Right(connected)) => connected,
+        });
+        let lan = lan.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer)).transpose();
+        let native = Native {
+            punch: dcutr::Behaviour::new(peer),
+            reachable: autonat::client::Behaviour::default(),
+            lan: lan.map_err(|e| start("mDNS", &e))?.into(),
+        };
+        let direct = dummy::Behaviour;
+        Ok(Parts { transport: transport.boxed(), relay, direct, native, listen: Vec::new(), guard: () })
     }
 
     /// Nothing is known below a connection.
@@ -93,19 +152,28 @@ mod target {
     use futures::future::Either;
     use libp2p::core::upgrade::Version;
     use libp2p::multiaddr::Protocol;
+    use libp2p::swarm::dummy;
     use libp2p::{Transport as _, noise, websocket_websys, yamux};
 
     use super::*;
+    use crate::Address;
 
     /// Direct links between tabs.
     pub(crate) type Direct = browser::Behaviour;
+    /// A tab cannot be dialled, and hears nothing of its local network.
+    pub(crate) type Native = dummy::Behaviour;
     /// Whether [`Direct`] can dial `<relay>/p2p-circuit/webrtc/p2p/<peer>`.
     pub(crate) const DIRECT_OVER_RELAY: bool = true;
     /// Closes the direct links when the page goes away: a browser leaves the peers to find out by themselves.
     /// `None` where there is no page.
     pub(crate) type Guard = Option<PageHideGuard>;
 
-    pub(crate) fn build(keypair: &Keypair) -> Result<Parts, NetError> {
+    /// There is no such event.
+    pub(crate) fn neighbours(never: std::convert::Infallible) -> Vec<Address> {
+        match never {}
+    }
+
+    pub(crate) fn build(keypair: &Keypair, _lan: bool) -> Result<Parts, NetError> {
         let peer = keypair.public().to_peer_id();
         let (webrtc, direct) = browser::new(peer, browser::Config::default());
         let guard = direct.connections().close_on_pagehide();
@@ -124,7 +192,7 @@ mod target {
             Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
         });
         let listen = vec![Multiaddr::from(Protocol::WebRTC)];
-        Ok(Parts { transport: transport.boxed(), relay, direct, listen, guard })
+        Ok(Parts { transport: transport.boxed(), relay, direct, native: dummy::Behaviour, listen, guard })
     }
 
     /// How long ago the last packet came on a direct connection to `peer`: packets come from its network thread, and so

@@ -6,26 +6,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use cdi_platform::task::{BoxFuture, BoxStream};
 use cdi_platform::time::{self, Instant};
-use cdi_types::PeerId;
-use futures::channel::mpsc;
+use cdi_platform::visibility::{self, Lifecycle};
+use cdi_types::{Network, PeerId};
+use futures::channel::{mpsc, oneshot};
 use futures::future::{FutureExt as _, pending};
 use futures::stream::FuturesUnordered;
 use futures::{StreamExt as _, pin_mut, select};
-use libp2p::gossipsub::{MessageAcceptance, PublishError, TopicHash};
+use libp2p::gossipsub::{PublishError, TopicHash};
 use libp2p::swarm::{ConnectionId, StreamProtocol, SwarmEvent};
 use libp2p::{Swarm, gossipsub, identify, ping, relay};
 
 use crate::beat::Doubt;
 use crate::behaviour::{Behaviour, BehaviourEvent, MAX_AGENT_CHARS};
+use crate::busy::Counts;
 use crate::dials::Dials;
 use crate::event::{EventSender, Events, NetEvent};
-use crate::handle::{Command, NetArgs};
+use crate::gossip::Verdict;
+use crate::handle::{Command, NetArgs, NetOptions};
 use crate::ice::Ice;
 use crate::links::{Change, Links};
 use crate::liveness::{self, Liveness};
+use crate::quality::Quality;
 use crate::relays::Relays;
+use crate::rendezvous::Rendezvous;
 use crate::traffic::Traffic;
 use crate::transport::{self, Guard};
+use crate::wake::Probes;
 use crate::{Address, CircuitLimit, Incoming, LinkKind, NetError, NetStats, address, gossip};
 
 /// Time for connections to close cleanly.
@@ -51,10 +57,15 @@ pub(crate) struct Worker {
     ticks: Option<BoxStream<'static, ()>>,
     /// When figures of links are told again.
     figures_due: Option<Instant>,
+    pub(crate) quality: Quality,
+    pub(crate) rendezvous: Rendezvous,
+    pub(crate) busy: Counts,
+    pub(crate) probes: Probes,
+    pub(crate) network: Network,
+    /// Whether the local network is trusted with addresses.
+    pub(crate) lan: bool,
     _guard: Guard,
     topic: TopicHash,
-    /// Spreads the nodes' waiting times.
-    pub(crate) seed: u64,
     commands: mpsc::Receiver<Command>,
     events: EventSender,
 }
@@ -67,8 +78,10 @@ impl Worker {
     pub(crate) fn new(args: NetArgs, commands: mpsc::Receiver<Command>) -> Result<(Self, Events), NetError> {
         let keypair = args.keypair.to_libp2p();
         let peer = keypair.public().to_peer_id();
-        let parts = transport::build(&keypair)?;
-        let behaviour = Behaviour::new(&keypair, args.network, &args.agent, parts.relay, parts.direct)?;
+        let NetOptions { store, more_relays, max_connections, lan } = args.options;
+        let parts = transport::build(&keypair, lan)?;
+        let own = (parts.relay, parts.direct, parts.native);
+        let behaviour = Behaviour::new(&keypair, args.network, &args.agent, max_connections, own)?;
         let mut swarm = Swarm::new(parts.transport, behaviour, peer, transport::config());
         for address in parts.listen.into_iter().map(Address::from).chain(args.listen) {
             let listening = swarm.listen_on(address.as_multiaddr().clone());
@@ -77,7 +90,10 @@ impl Worker {
         // The key spreads the nodes' waiting times; they need no secrecy.
         let [a, b, c, d, e, f, g, h, ..] = args.keypair.public().to_bytes();
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let relays = Relays::new(args.relays, seed, Instant::now());
+        let mut relays = Relays::new(args.relays, seed, Instant::now());
+        for address in more_relays {
+            relays.add(address, None);
+        }
         for relay in relays.peers() {
             swarm.behaviour_mut().limits.bypass_peer_id(&relay);
         }
@@ -87,6 +103,12 @@ impl Worker {
         let beats = beats.ok_or_else(|| NetError::Start("the heartbeat is taken".to_owned()))?;
         let (sender, events) = EventSender::new();
         let mut worker = Self {
+            busy: swarm.behaviour().streams.open_streams(),
+            quality: Quality::new(store, max_connections, Instant::now()),
+            rendezvous: Rendezvous::default(),
+            network: args.network,
+            probes: Probes::default(),
+            lan,
             swarm,
             relays,
             links: Links::default(),
@@ -100,7 +122,6 @@ impl Worker {
             figures_due: None,
             _guard: parts.guard,
             topic: gossip::topic(args.network).hash(),
-            seed,
             commands,
             events: sender,
         };
@@ -110,6 +131,8 @@ impl Worker {
 
     /// Runs until it is told to stop, or until nobody can tell it anything any more.
     pub(crate) async fn run(mut self) {
+        self.restore().await;
+        let mut lifecycle = visibility::lifecycle().fuse();
         loop {
             self.retry(Instant::now());
             self.tell_figures(Instant::now());
@@ -119,6 +142,9 @@ impl Worker {
                 self.ice.next_due(),
                 self.liveness.next_sweep(),
                 self.figures_due,
+                self.rendezvous.next_due(),
+                self.probes.next_due(),
+                Some(self.quality.next_due()),
             ];
             let deadline = due.into_iter().flatten().min();
             match (self.liveness.is_beating(), &self.ticks) {
@@ -162,6 +188,9 @@ impl Worker {
                 }
                 doubt = self.doubts.select_next_some() => self.on_doubt(doubt),
                 _ = tick => self.beat(),
+                event = lifecycle.next() => if let Some(Lifecycle::Online | Lifecycle::Resumed | Lifecycle::Shown) = event {
+                    self.wake(Instant::now());
+                },
                 () = timer => self.sweep(),
             }
         }
@@ -169,6 +198,7 @@ impl Worker {
 
     /// Closes all connections cleanly, so that the peers notice at once.
     async fn close(&mut self) {
+        self.keep().await;
         let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in peers {
             // An error says that it is gone already.
@@ -209,8 +239,15 @@ impl Worker {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             Command::SetRelays { addresses } => self.set_relays(addresses),
+            Command::Report { peer, delivered } => self.outcome(peer, delivered),
+            Command::Ban { peer, length } => self.ban(peer, Some(length)),
+            Command::Unban { peer } => self.unban(&peer),
+            Command::Bans { respond_to } => {
+                let _ = respond_to.send(self.bans());
+            }
             Command::Links { respond_to } => {
-                let _ = respond_to.send(self.links.all());
+                let links = self.links.all().into_iter().map(|link| self.scored(link)).collect();
+                let _ = respond_to.send(links);
             }
             Command::Beat { stream, watched } => self.on_beat_stream(stream, watched),
             Command::IceServers { respond_to } => {
@@ -220,7 +257,7 @@ impl Worker {
                 let (streams_accepted, streams_dropped) = self.swarm.behaviour().streams.counts();
                 let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, ..self.stats });
             }
-            Command::Wake => self.relays.wake(Instant::now()),
+            Command::Wake => self.wake(Instant::now()),
             Command::Shutdown { .. } => unreachable!("`run` takes it"),
         }
     }
@@ -248,6 +285,9 @@ impl Worker {
                 self.liveness.opened(connection_id, peer_id, traffic.clone(), now);
                 let (address, link) = address::of_endpoint(&endpoint);
                 let webrtc = address.is_webrtc();
+                if endpoint.is_dialer() && !self.relays.contains(&peer_id) {
+                    self.note_good(peer_id, &address, link);
+                }
                 self.on_connected(peer_id, connection_id, address, link, traffic);
                 // WebRTC's own behaviour does it when the signalling over the circuit has ended.
                 if link == LinkKind::Direct && endpoint.is_dialer() && !webrtc {
@@ -302,6 +342,7 @@ impl Worker {
         let change = self.links.opened(peer, connection, address, link, traffic);
         self.on_change(peer, change);
         self.dials.reached(&peer, link);
+        self.make_room(peer);
     }
 
     /// Streams should take the direct link. The dialler closes, so that both sides do not race.
@@ -328,6 +369,7 @@ impl Worker {
             return;
         }
         for info in self.links.take_changed() {
+            let info = self.scored(info);
             self.emit(NetEvent::Link(info));
         }
         self.figures_due = (!self.links.is_empty()).then(|| now + FIGURES);
@@ -341,39 +383,39 @@ impl Worker {
                 self.on_reserved(relay_peer_id, now);
             }
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let (verdict, event) = self.judge(message);
+                let verdict = self.judge(&message, propagation_source);
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
-                gossip.report_message_validation_result(&message_id, &propagation_source, verdict);
-                if let Some(event) = event {
-                    self.emit(event);
+                gossip.report_message_validation_result(&message_id, &propagation_source, verdict.acceptance());
+                if let (Verdict::Accepted, Some(source)) = (verdict, message.source) {
+                    self.emit(NetEvent::Gossip { source, data: message.data.into() });
                 }
             }
+            BehaviourEvent::Kad(event) => self.on_kad_event(event),
+            BehaviourEvent::Native(event) => self.on_neighbours(transport::neighbours(event)),
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) if topic == self.topic => {
                 self.emit(NetEvent::Neighbour { peer: peer_id });
             }
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })
-                if !self.relays.contains(&peer_id) =>
-            {
-                let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
-                self.emit(NetEvent::Identified { peer: peer_id, agent });
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                if !self.relays.contains(&peer_id) {
+                    let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
+                    self.emit(NetEvent::Identified { peer: peer_id, agent });
+                }
+                self.check_family(peer_id, &info.protocol_version);
             }
             BehaviourEvent::Ping(event) => self.on_ping(&event),
             _ => {}
         }
     }
 
-    /// Whether an announcement is passed on, and what it tells this node.
-    fn judge(&mut self, message: gossipsub::Message) -> (MessageAcceptance, Option<NetEvent>) {
-        if !gossip::is_acceptable(message.data.len()) {
-            self.stats.gossip_oversize += 1;
-            return (MessageAcceptance::Reject, None);
+    /// Peers were found in the local network.
+    fn on_neighbours(&mut self, found: Vec<Address>) {
+        for address in found {
+            let unknown = address.peer().is_some_and(|peer| self.links.link(&peer).is_none());
+            if unknown {
+                // Nobody waits for the outcome.
+                self.dial_address(address, oneshot::channel().0);
+            }
         }
-        let Some(source) = message.source else {
-            self.stats.gossip_anonymous += 1;
-            return (MessageAcceptance::Reject, None);
-        };
-        self.stats.gossip_received += 1;
-        (MessageAcceptance::Accept, Some(NetEvent::Gossip { source, data: message.data.into() }))
     }
 
     fn on_ping(&mut self, event: &ping::Event) {
@@ -381,7 +423,9 @@ impl Worker {
             Ok(rtt) => {
                 self.liveness.heard(event.connection, Instant::now());
                 self.links.measured(&event.peer, rtt);
+                self.relays.measured(&event.peer, rtt);
                 if !self.relays.contains(&event.peer) {
+                    self.quality.scores.measured(event.peer, rtt, Instant::now());
                     self.emit(NetEvent::Rtt { peer: event.peer, rtt });
                 }
             }
@@ -390,6 +434,7 @@ impl Worker {
             // gone, and nothing else would notice before the connection is used.
             Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
                 self.stats.pings_unanswered += 1;
+                self.outcome(event.peer, false);
                 self.swarm.close_connection(event.connection);
             }
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cdi_net::{Address, Events, Net, NetArgs, NetEvent};
+use cdi_net::{Address, Events, Net, NetArgs, NetEvent, NetOptions};
 use cdi_platform::Place;
 use cdi_platform::http::{self, Limits};
 use cdi_platform::kv::KeyValue;
@@ -103,6 +103,11 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc
         ice_servers: Vec::new(),
         listen: Vec::new(),
         agent: concat!("cdi/", env!("CARGO_PKG_VERSION")).to_owned(),
+        options: NetOptions {
+            store: KeyValue::open(&args.place, &args.network.store("net")).await.ok(),
+            more_relays: relay.bootstrap.iter().filter_map(|a| a.parse::<Address>().ok()).collect(),
+            ..NetOptions::default()
+        },
     };
     let (net, net_events) = match Net::start(net_args) {
         Ok(started) => started,
@@ -334,6 +339,8 @@ impl Engine {
                 node.emit(Event::Connection(Connection::Connected { link: transport.to_owned() })).await;
                 announce(node).await;
             }
+            // Another relay does.
+            NetEvent::RelayDown { others_up: 1.., .. } => {}
             NetEvent::RelayDown { reason, .. } => {
                 node.state().relay_up = None;
                 node.emit(Event::Connection(Connection::Offline { reason })).await;

@@ -24,6 +24,7 @@ mod engine;
 mod guests;
 mod host;
 mod lane;
+mod network;
 mod planner;
 mod relocate;
 mod serve;
@@ -32,3 +33,4 @@ mod uplink;
 mod wire;
 
 pub use engine::{Handle, NodeArgs, start};
+pub use network::network_of;

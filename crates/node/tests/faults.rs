@@ -81,6 +81,7 @@ impl Hostile {
             ice_servers: Vec::new(),
             listen: Vec::new(),
             agent: "hostile".to_owned(),
+            options: cdi_net::NetOptions::default(),
         };
         let (net, mut events) = Net::start(args).expect("starts");
         while !matches!(events.next().await.expect("runs"), NetEvent::RelayUp { .. }) {}

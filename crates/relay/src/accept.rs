@@ -1,9 +1,8 @@
 //! Accepts HTTP connections: bounded in number, in all and per address, and in the time a head may take.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,15 +10,16 @@ use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
-use crate::limits::{
-    DRAIN_TIMEOUT, HTTP_HEAD_TIMEOUT, MAX_HTTP_CONNECTIONS, MAX_HTTP_CONNECTIONS_PER_IP, MAX_HTTP_HEAD_BYTES,
-};
+use crate::limits::{DRAIN_TIMEOUT, HTTP_HEAD_TIMEOUT, MAX_HTTP_CONNECTIONS, MAX_HTTP_HEAD_BYTES, UNSENT_BYTES};
+use crate::metrics::Metrics;
+use crate::origin::{Origin, Shares};
 use crate::stop::Stop;
+use crate::tls::Tls;
 
 /// Pause after the system refused a connection, mostly for want of file descriptors.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
@@ -32,57 +32,62 @@ pub(crate) struct Client {
     _place: Arc<Place>,
 }
 
-/// A connection's place among all, and among those of its address.
+/// A connection's place among those of its origin.
 #[derive(Debug)]
 struct Place {
-    ip: IpAddr,
-    counts: Counts,
-    _permit: OwnedSemaphorePermit,
+    origin: Origin,
+    places: Places,
 }
-
-/// Connections per address.
-type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.ip);
-            }
-        }
+        self.places.metrics.http_connections.dec();
+        self.places.shares().give_back(self.origin);
     }
 }
 
-/// Hands out places.
+/// Hands out places. Clones share them.
+#[derive(Debug, Clone)]
 struct Places {
-    all: Arc<Semaphore>,
-    counts: Counts,
+    shares: Arc<Mutex<Shares>>,
+    /// Whether connections from this machine are a proxy's, which makes one for each of its clients.
+    behind_proxy: bool,
+    metrics: Metrics,
 }
 
 impl Places {
-    fn new(all: usize) -> Self {
-        Self { all: Arc::new(Semaphore::new(all)), counts: Counts::default() }
+    fn new(all: usize, behind_proxy: bool, metrics: Metrics) -> Self {
+        Self { shares: Arc::new(Mutex::new(Shares::new(all))), behind_proxy, metrics }
     }
 
-    /// A place for a connection from `address`; `None` when there is none left.
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        // Whole between any two statements that can panic.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection from `address`; `None` when there is none left for it.
     fn take(&self, address: SocketAddr) -> Option<Client> {
-        let permit = self.all.clone().try_acquire_owned().ok()?;
-        let ip = address.ip().to_canonical();
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(ip).or_default();
-        if *count >= MAX_HTTP_CONNECTIONS_PER_IP && !ip.is_loopback() {
+        let origin = Origin::of(address.ip());
+        let proxy = self.behind_proxy && address.ip().to_canonical().is_loopback();
+        if !self.shares().take(origin, proxy) {
+            self.metrics.refuse("http_connection");
             return None;
         }
-        *count += 1;
-        Some(Client { address, _place: Arc::new(Place { ip, counts: self.counts.clone(), _permit: permit }) })
+        self.metrics.http_connections.inc();
+        Some(Client { address, _place: Arc::new(Place { origin, places: self.clone() }) })
     }
 }
 
 /// Serves `router` until it is asked to stop, then lets open requests end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: Stop) {
-    let places = Places::new(MAX_HTTP_CONNECTIONS);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Tls>,
+    router: Router,
+    behind_proxy: bool,
+    metrics: Metrics,
+    mut stop: Stop,
+) {
+    let places = Places::new(MAX_HTTP_CONNECTIONS, behind_proxy, metrics);
     let mut connections = JoinSet::new();
     let stopped = stop.clone();
     loop {
@@ -94,9 +99,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: Stop)
         match accepted {
             Ok((stream, address)) => match places.take(address) {
                 Some(client) => {
-                    connections.spawn(handle(stream, client, router.clone(), stopped.clone()));
+                    connections.spawn(handle(stream, tls.clone(), client, router.clone(), stopped.clone()));
                 }
-                None => tracing::warn!(%address, "too many connections"),
+                None => tracing::debug!(%address, "too many connections"),
             },
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");
@@ -111,10 +116,26 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, mut stop: Stop)
     }
 }
 
-/// Serves one connection. Ends when it is closed, or when it has become a WebSocket.
-async fn handle(stream: TcpStream, client: Client, router: Router, mut stop: Stop) {
+/// Serves one connection, after its TLS handshake if there is TLS.
+async fn handle(stream: TcpStream, tls: Option<Tls>, client: Client, router: Router, stop: Stop) {
     // Small libp2p frames must not wait for an acknowledgement. An error shows again at the first read.
     let _ = stream.set_nodelay(true);
+    keep_little_unsent(&stream);
+    match tls {
+        None => serve_http(stream, client, router, stop).await,
+        Some(tls) => match tls.accept(stream).await {
+            Ok(Some(stream)) => serve_http(stream, client, router, stop).await,
+            Ok(None) => tracing::debug!("the certificate authority asked"),
+            Err(error) => tracing::debug!(address = %client.address, %error, "a TLS handshake failed"),
+        },
+    }
+}
+
+/// Serves HTTP. Ends when the connection is closed, or when it has become a WebSocket.
+async fn serve_http<S>(stream: S, client: Client, router: Router, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(client.clone());
         router.clone().call(request)
@@ -138,6 +159,17 @@ async fn handle(stream: TcpStream, client: Client, router: Router, mut stop: Sto
     }
 }
 
+/// Bounds what the system buffers ahead of the line, see [`UNSENT_BYTES`].
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn keep_little_unsent(stream: &TcpStream) {
+    // A system that refuses buffers as it always did.
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
+}
+
+/// Other systems have no such option; a bound on the whole buffer would bound the rate on long ways too.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn keep_little_unsent(_: &TcpStream) {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,27 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn places_are_limited_per_address_and_given_back() {
-        let places = Places::new(usize::MAX >> 4);
-        let mut held: Vec<_> =
-            (0..MAX_HTTP_CONNECTIONS_PER_IP).map(|_| places.take(from("192.0.2.1")).expect("a place")).collect();
-        assert!(places.take(from("192.0.2.1")).is_none());
-        assert!(places.take(from("::ffff:192.0.2.1")).is_none(), "the same address in other clothes");
-        assert!(places.take(from("192.0.2.2")).is_some());
+    fn places_are_shared_and_given_back_with_the_last_copy() {
+        let (metrics, _) = Metrics::new(cdi_webrtc::native::Counters::default());
+        let places = Places::new(6, true, metrics.clone());
+        let mut held: Vec<_> = std::iter::from_fn(|| places.take(from("192.0.2.1"))).collect();
+        assert_eq!(held.len(), 2, "a third");
+        let other = places.take(from("192.0.2.2")).expect("a place for somebody else");
         let copy = held.pop().expect("one of them").clone();
-        assert!(places.take(from("192.0.2.1")).is_none(), "a copy holds the place");
-        drop(copy);
-        assert!(places.take(from("192.0.2.1")).is_some());
-        drop(held);
-        assert!(places.counts.lock().expect("not poisoned").is_empty());
-    }
-
-    #[test]
-    fn places_are_limited_in_all() {
-        let places = Places::new(2);
-        let held = [places.take(from("127.0.0.1")), places.take(from("127.0.0.1"))];
-        assert!(places.take(from("192.0.2.1")).is_none());
-        drop(held);
-        assert!(places.take(from("192.0.2.1")).is_some());
+        drop(held.pop());
+        assert_eq!(metrics.http_connections.get(), 2, "a copy holds the place");
+        drop((copy, other));
+        assert_eq!(metrics.http_connections.get(), 0);
+        assert!(metrics.refused.get_or_create(&[("what", "http_connection")]).get() > 0);
+        assert_eq!(places.shares().taken(), 0);
+        let proxied: Vec<_> = std::iter::from_fn(|| places.take(from("127.0.0.1"))).collect();
+        assert_eq!(proxied.len(), 6, "a proxy takes what it needs");
     }
 }

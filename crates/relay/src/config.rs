@@ -7,6 +7,7 @@ use cdi_net::Address;
 use cdi_types::Network;
 
 use crate::ice::Turn;
+use crate::tls::TlsSource;
 
 /// Port of the page and of the WebSocket that tabs dial.
 pub const DEFAULT_PORT: u16 = 8080;
@@ -44,6 +45,12 @@ pub struct Config {
     pub p2p_listen: Option<Address>,
     /// Where browsers connect over WebRTC-direct.
     pub webrtc: WebRtcListen,
+    /// Where native nodes connect over QUIC; `None` for nowhere.
+    pub quic_listen: Option<Address>,
+    /// Other relays of the network, each with its peer id: nodes are told of them.
+    pub bootstrap: Vec<Address>,
+    /// Whether nodes in the local network find this relay by themselves (mDNS).
+    pub lan: bool,
     /// Addresses at which browsers reach this relay; one for WebRTC-direct gets the hash of the certificate by
     /// itself. Empty: the one that the page was asked for at.
     pub external: Vec<Address>,
@@ -57,6 +64,12 @@ pub struct Config {
     pub stun_urls: Vec<String>,
     /// A TURN server for which clients get credentials.
     pub turn: Option<Turn>,
+    /// Bytes that are forwarded in a second, all circuits together.
+    pub bandwidth_bytes: u64,
+    /// TLS for page and WebSocket; `None` for a proxy in front, or for a machine that nobody else reaches.
+    pub tls: Option<TlsSource>,
+    /// Whether connections from this machine are a proxy's, whose `X-Forwarded-For` says where clients come from.
+    pub behind_proxy: bool,
 }
 
 impl Default for Config {
@@ -65,12 +78,18 @@ impl Default for Config {
             listen: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into(),
             p2p_listen: None,
             webrtc: WebRtcListen::default(),
+            quic_listen: None,
+            bootstrap: Vec::new(),
+            lan: false,
             external: Vec::new(),
             data: None,
             network: Network::default(),
             stun: StunListen::default(),
             stun_urls: Vec::new(),
             turn: None,
+            bandwidth_bytes: crate::limits::DEFAULT_BANDWIDTH_BYTES,
+            tls: None,
+            behind_proxy: false,
         }
     }
 }

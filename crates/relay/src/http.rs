@@ -1,30 +1,36 @@
 //! The HTTP side: the page, the description of this relay, its health, its blocks, and WebSockets.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, HOST, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::map_response;
+use axum::middleware::{Next, from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use cdi_net::Address;
+use cdi_net::rate::Rates;
+use cdi_platform::time::Instant;
 use cdi_types::ice::IceServer;
 use cdi_types::{Cid, Network, PeerId};
+use prometheus_client::registry::Registry;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tower_http::compression::CompressionLayer;
 
 use crate::accept::Client;
-use crate::health::Health;
 use crate::ice::Services;
 use crate::ipfs::{self, Blocks};
-use crate::limits::{MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_WRITE_BUFFER_BYTES};
+use crate::limits::{HTTP_RATE, MAX_WEBSOCKET_MESSAGE_BYTES, WEBSOCKET_WRITE_BUFFER_BYTES};
+use crate::metrics::{self, METRICS_TYPE, Metrics};
+use crate::origin::Origin;
 use crate::webrtc::WebRtc;
 use crate::websocket::Upgraded;
 use crate::{address, page};
@@ -45,13 +51,20 @@ pub(crate) struct Site {
     pub(crate) network: Network,
     /// Where browsers reach this relay; empty for the address that they asked at.
     pub(crate) external: Vec<Address>,
+    /// Other relays.
+    pub(crate) bootstrap: Vec<Address>,
     /// Addresses when a request names no usable host.
     pub(crate) fallback: Address,
     /// Where WebRTC-direct is served.
     pub(crate) webrtc: Option<WebRtc>,
     /// Manifests of the models whose blocks are served.
     pub(crate) models: Vec<Cid>,
-    pub(crate) health: Arc<Health>,
+    pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
+    /// Whether the port speaks TLS.
+    pub(crate) tls: bool,
+    /// Whether requests from this machine are a proxy's, whose word on its clients is taken.
+    pub(crate) behind_proxy: bool,
     /// Where WebSockets go.
     pub(crate) upgraded: mpsc::Sender<Upgraded>,
     /// STUN services.
@@ -64,6 +77,7 @@ struct Description {
     peer_id: String,
     network: Network,
     addresses: Vec<String>,
+    bootstrap: Vec<String>,
     models: Vec<String>,
     ice_servers: Vec<IceServer>,
     version: &'static str,
@@ -71,15 +85,59 @@ struct Description {
 
 /// Everything that the port serves.
 pub(crate) fn router(site: Site, blocks: Blocks) -> Router {
+    let gate = Arc::new(Gate {
+        rates: Mutex::new(Rates::new(HTTP_RATE)),
+        metrics: site.metrics.clone(),
+        behind_proxy: site.behind_proxy,
+    });
     let page = Router::new().fallback(asset).layer(CompressionLayer::new());
     Router::new()
         .route("/", get(root))
         .route("/healthz", get(health))
+        .route("/metrics", get(figures))
         .route("/relay.json", get(describe))
         .with_state(Arc::new(site))
         .merge(ipfs::router(blocks))
         .fallback_service(page)
+        .layer(from_fn_with_state(gate, admit))
         .layer(map_response(add_headers))
+}
+
+/// What every request passes.
+struct Gate {
+    rates: Mutex<Rates<Origin>>,
+    metrics: Metrics,
+    behind_proxy: bool,
+}
+
+/// Counts a request, finds out whose it is behind a proxy, and refuses it when its origin asks too often.
+async fn admit(
+    State(gate): State<Arc<Gate>>,
+    Extension(mut client): Extension<Client>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    gate.metrics.http_requests.inc();
+    if gate.behind_proxy
+        && client.address.ip().to_canonical().is_loopback()
+        && let Some(ip) = forwarded_for(request.headers())
+    {
+        client.address.set_ip(ip);
+        request.extensions_mut().insert(client.clone());
+    }
+    let origin = Origin::of(client.address.ip());
+    let allowed = gate.rates.lock().unwrap_or_else(PoisonError::into_inner).allow(origin, Instant::now());
+    if !allowed {
+        gate.metrics.refuse("http_request");
+        return (StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "1")], "too many requests\n").into_response();
+    }
+    next.run(request).await
+}
+
+/// The last address in `X-Forwarded-For`, which is the one that the proxy itself wrote.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok()
 }
 
 /// Adds what a response does not say itself.
@@ -119,13 +177,17 @@ async fn asset(method: Method, uri: Uri, headers: HeaderMap) -> Response {
 }
 
 async fn health(State(site): State<Arc<Site>>) -> Response {
-    for_anyone(Json(site.health.read()))
+    for_anyone(Json(site.metrics.health.read()))
+}
+
+async fn figures(State(site): State<Arc<Site>>) -> Response {
+    ([(CONTENT_TYPE, METRICS_TYPE), (CACHE_CONTROL, "no-store")], metrics::text(&site.registry)).into_response()
 }
 
 async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
     let at_host = || {
         let host = request.headers().get(HOST)?.to_str().ok()?;
-        address::from_host(host)
+        address::from_host(host, site.tls)
     };
     let addresses: Vec<Address> = match &site.external[..] {
         [] => {
@@ -141,6 +203,7 @@ async fn describe(State(site): State<Arc<Site>>, request: Request) -> Response {
         peer_id: site.peer.to_string(),
         network: site.network,
         addresses: addresses.into_iter().filter_map(|a| a.with_peer(site.peer)).map(|a| a.to_string()).collect(),
+        bootstrap: site.bootstrap.iter().map(Address::to_string).collect(),
         models: site.models.iter().map(Cid::to_string).collect(),
         ice_servers: site.services.public(&host),
         version: env!("CARGO_PKG_VERSION"),
@@ -152,4 +215,25 @@ fn for_anyone(body: impl IntoResponse) -> Response {
     let policy = HeaderName::from_static("cross-origin-resource-policy");
     let headers = [(ACCESS_CONTROL_ALLOW_ORIGIN, "*"), (CACHE_CONTROL, "no-store"), (policy, "cross-origin")];
     (headers, body).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_that_the_proxy_wrote_counts() {
+        let read = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append("x-forwarded-for", HeaderValue::from_static(value));
+            }
+            forwarded_for(&headers).map(|ip| ip.to_string())
+        };
+        assert_eq!(read(&["192.0.2.1"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(read(&["10.0.0.1, 2001:db8::1"]).as_deref(), Some("2001:db8::1"), "the client may write any before");
+        assert_eq!(read(&["10.0.0.1", "192.0.2.1"]).as_deref(), Some("192.0.2.1"));
+        assert_eq!(read(&[]), None);
+        assert_eq!(read(&["unknown"]), None);
+    }
 }

@@ -6,8 +6,11 @@
 
 mod accept;
 mod address;
+mod admission;
 mod certificate;
 mod config;
+mod connections;
+mod dht;
 mod genesis;
 mod health;
 mod http;
@@ -15,14 +18,20 @@ mod ice;
 mod identity;
 mod ipfs;
 pub mod limits;
+mod line;
+mod metrics;
+mod origin;
+mod pace;
 mod page;
 mod relay;
 mod stop;
 mod stun;
 mod swarm;
+mod tls;
 mod webrtc;
 mod websocket;
 
 pub use config::{Config, StunListen, WebRtcListen};
 pub use ice::Turn;
 pub use relay::{Relay, RelayError, RelayHandle};
+pub use tls::{TlsError, TlsSource};

@@ -6,12 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
-use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, Turn, WebRtcListen};
+use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, TlsSource, Turn, WebRtcListen};
 use cdi_types::Network;
 use clap::Parser;
 
-/// The port that libp2p nodes use by custom.
+/// The port that libp2p nodes use by custom, over TCP and over QUIC.
 const DEFAULT_P2P_LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
+const DEFAULT_QUIC_LISTEN: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 
 /// Introduces tabs to each other, serves them the page and the first model.
 ///
@@ -25,8 +26,18 @@ struct Arguments {
     /// Where native nodes connect over TCP. Default: /ip4/0.0.0.0/tcp/4001, or nowhere if that is taken.
     #[arg(long, value_name = "MULTIADDR")]
     p2p_listen: Option<Address>,
-    /// No port for native nodes; they can use the WebSocket.
-    #[arg(long, conflicts_with = "p2p_listen")]
+    /// Where native nodes connect over QUIC. Default: /ip4/0.0.0.0/udp/4001/quic-v1, or nowhere if that is taken.
+    #[arg(long, value_name = "MULTIADDR")]
+    quic_listen: Option<Address>,
+    /// Another relay of the network, with its peer id. Nodes are told of it, and use it when this one is slow or
+    /// gone. May be repeated.
+    #[arg(long, value_name = "MULTIADDR", value_parser = with_peer)]
+    bootstrap: Vec<Address>,
+    /// Let native nodes in the local network find this relay by themselves (mDNS).
+    #[arg(long)]
+    lan: bool,
+    /// No ports for native nodes; they can use the WebSocket.
+    #[arg(long, conflicts_with_all = ["p2p_listen", "quic_listen"])]
     no_p2p_listen: bool,
     /// The UDP port at which browsers connect over WebRTC-direct, which needs neither a domain nor TLS. Default:
     /// that after the number of --listen, or none if it is taken.
@@ -63,6 +74,41 @@ struct Arguments {
     /// The network to serve: testnet or mainnet.
     #[arg(long, default_value_t = Network::default())]
     network: Network,
+    /// Megabits that are forwarded in a second, all peers together; beyond it they take turns.
+    #[arg(long, value_name = "MBIT", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    bandwidth: u64,
+    /// Certificate in PEM format, for TLS on --listen. Read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key in PEM format, of --tls-cert.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Get a certificate for this name by ACME, from Let's Encrypt unless --acme-directory says otherwise. The name's
+    /// port 443 must lead to --listen. May be repeated.
+    #[arg(long, value_name = "NAME", conflicts_with = "tls_cert")]
+    domain: Vec<String>,
+    /// Whom the certificate authority tells of trouble.
+    #[arg(long, value_name = "ADDRESS", requires = "domain")]
+    acme_email: Option<String>,
+    /// Another certificate authority.
+    #[arg(long, value_name = "URL", requires = "domain")]
+    acme_directory: Option<String>,
+    /// Certificates in PEM format by which that authority is known, when it is a private one.
+    #[arg(long, value_name = "FILE", requires = "acme_directory")]
+    acme_roots: Option<PathBuf>,
+    /// A proxy on this machine takes the clients' connections: its X-Forwarded-For says who they are.
+    #[arg(long)]
+    behind_proxy: bool,
+}
+
+/// Bytes of a megabit.
+const MBIT_BYTES: u64 = 125_000;
+
+/// An address that says whom it leads to.
+fn with_peer(text: &str) -> anyhow::Result<Address> {
+    let address: Address = text.parse()?;
+    anyhow::ensure!(address.peer().is_some(), "the address must end in /p2p/ and the relay's peer id");
+    Ok(address)
 }
 
 impl Arguments {
@@ -91,16 +137,33 @@ impl Arguments {
             Some(address) => WebRtcListen::At(address),
             None => WebRtcListen::BesideHttp,
         };
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsSource::Files { cert, key }),
+            _ if self.domain.is_empty() => None,
+            _ => Some(TlsSource::Acme {
+                domains: self.domain,
+                email: self.acme_email,
+                directory: self.acme_directory,
+                roots: self.acme_roots,
+                cache: Some(data.join("acme")),
+            }),
+        };
         Ok(Config {
             listen: self.listen,
             p2p_listen: self.p2p_listen,
             webrtc,
+            quic_listen: self.quic_listen,
+            bootstrap: self.bootstrap,
+            lan: self.lan,
             external: self.external,
             data: Some(data),
             network: self.network,
             stun,
             stun_urls: self.stun_url,
             turn,
+            bandwidth_bytes: self.bandwidth.saturating_mul(MBIT_BYTES),
+            tls,
+            behind_proxy: self.behind_proxy,
         })
     }
 }
@@ -117,14 +180,21 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let takes_default_port = arguments.p2p_listen.is_none() && !arguments.no_p2p_listen;
+    let chosen = arguments.p2p_listen.is_some() || arguments.quic_listen.is_some() || arguments.no_p2p_listen;
     let config = arguments.into_config()?;
     // A relay asks nobody in the DHT, which Kademlia warns of; and the swarm repeats what we say ourselves.
     cdi_platform::log::init("info,libp2p_swarm=warn,libp2p_kad=error,stun_types=error");
     // Watched from now on: a service manager may ask before the relay has started.
     let interrupted = interruption()?;
-    let relay = if takes_default_port { start_at_default_port(config).await } else { Relay::start(config).await }?;
-    interrupted.await;
+    let relay = if !chosen { start_at_default_port(config).await } else { Relay::start(config).await }?;
+    let mut interrupted = std::pin::pin!(interrupted);
+    let mut hangup = hangup()?;
+    loop {
+        tokio::select! {
+            () = interrupted.as_mut() => break,
+            () = hangup.next() => relay.reload_certificates(),
+        }
+    }
     tracing::info!("stopping");
     relay.shutdown().await;
     Ok(())
@@ -133,14 +203,49 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
 /// Listens for native nodes at the usual port. Nobody asked for it, so that an IPFS node or another relay there
 /// is no reason not to start.
 async fn start_at_default_port(config: Config) -> Result<RelayHandle, RelayError> {
-    let usual = DEFAULT_P2P_LISTEN.parse().expect("the constant is an address");
-    match Relay::start(Config { p2p_listen: Some(usual), ..config.clone() }).await {
+    let usual = |text: &str| Some(text.parse().expect("the constant is an address"));
+    let both =
+        Config { p2p_listen: usual(DEFAULT_P2P_LISTEN), quic_listen: usual(DEFAULT_QUIC_LISTEN), ..config.clone() };
+    match Relay::start(both).await {
         Err(error @ RelayError::P2pListen { .. }) => {
             tracing::warn!(%error, "native nodes have to use the WebSocket");
             Relay::start(config).await
         }
         started => started,
     }
+}
+
+/// The wish of an operator that files are read again.
+#[cfg(unix)]
+struct Hangup(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangup {
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+#[cfg(unix)]
+fn hangup() -> anyhow::Result<Hangup> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(Hangup(signal(SignalKind::hangup()).context("cannot watch for SIGHUP")?))
+}
+
+/// There is no such signal.
+#[cfg(windows)]
+struct Hangup;
+
+#[cfg(windows)]
+impl Hangup {
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(windows)]
+fn hangup() -> anyhow::Result<Hangup> {
+    Ok(Hangup)
 }
 
 /// Completes when somebody presses Ctrl-C, or when the service manager asks.

@@ -13,16 +13,20 @@ use libp2p::Swarm;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::admission::Admission;
 use crate::certificate::CertificateError;
 use crate::config::{Config, StunListen};
-use crate::health::Health;
 use crate::http::Site;
 use crate::ice::Services;
 use crate::identity::IdentityError;
+use crate::line::Line;
+use crate::metrics::Metrics;
 use crate::stop::Stopper;
-use crate::swarm::Behaviour;
+use crate::swarm::{Behaviour, Bounds};
+use crate::tls::{Tls, TlsError, TlsSource};
 use crate::webrtc::WebRtc;
 use crate::websocket::Upgrades;
 use crate::{accept, address, certificate, genesis, http, ice, identity, stop, stun, swarm, webrtc};
@@ -77,6 +81,9 @@ pub enum RelayError {
     /// The program is being stopped while it starts.
     #[error("stopped while starting")]
     Interrupted,
+    /// There is no TLS.
+    #[error("no TLS: {0}")]
+    Tls(#[from] TlsError),
     /// The swarm could not be built.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -90,7 +97,9 @@ pub struct Relay;
 #[derive(Debug)]
 pub struct RelayHandle {
     http_addr: SocketAddr,
+    secure: bool,
     peer_id: PeerId,
+    reload: Arc<Notify>,
     p2p_addresses: Vec<Address>,
     stun_addr: Option<SocketAddr>,
     webrtc: Option<WebRtc>,
@@ -122,13 +131,25 @@ impl Relay {
         let certificate = certificate::load(config.data.as_deref()).await?;
         let direct = webrtc::transport(&keypair, certificate);
         let (fingerprint, counters) = (direct.fingerprint(), direct.counters());
-        let mut swarm = swarm::build(&keypair, config.network, upgrades, direct)?;
-        let own = Address::from(address::web_socket_address(address::loopback_if_unspecified(http_addr)));
+        let (metrics, registry) = Metrics::new(counters);
+        let line = Line::new(config.bandwidth_bytes);
+        let bounds = Bounds { admission: Admission::new(), line: line.clone(), metrics: metrics.clone() };
+        let mut swarm = swarm::build(&keypair, &config, upgrades, direct, &bounds)?;
+        let local = address::loopback_if_unspecified(http_addr);
+        let domain = match &config.tls {
+            Some(TlsSource::Acme { domains, .. }) => domains.first().map(String::as_str),
+            _ => None,
+        };
+        let own = Address::from(address::announced(local, config.tls.is_some(), domain));
+        let inner = Address::from(address::web_socket_address(local));
         let mut p2p_addresses = Vec::new();
-        listen_on(&mut swarm, &own, &mut p2p_addresses).await?;
+        listen_on(&mut swarm, &inner, &mut p2p_addresses).await?;
         p2p_addresses.clear();
         if let Some(address) = &config.p2p_listen {
             check_free(address).await?;
+            listen_on(&mut swarm, address, &mut p2p_addresses).await?;
+        }
+        if let Some(address) = &config.quic_listen {
             listen_on(&mut swarm, address, &mut p2p_addresses).await?;
         }
 
@@ -141,24 +162,31 @@ impl Relay {
             announced.push(own.clone());
             announced.extend(webrtc.map(WebRtc::local_address));
         }
-        let health = Arc::new(Health::new(counters));
         let asked = swarm.behaviour_mut().accept_ice(config.network)?;
-        let worker = swarm::Worker::new(swarm, &announced, health.clone());
+        let worker = swarm::Worker::new(swarm, config.network, &announced, bounds);
         let site = Site {
             peer: peer_id,
             network: config.network,
             external,
+            bootstrap: config.bootstrap,
             fallback: own,
             webrtc,
             models: vec![model],
-            health: health.clone(),
+            metrics: metrics.clone(),
+            registry,
+            tls: config.tls.is_some(),
+            behind_proxy: config.behind_proxy,
             upgraded,
             services: services.clone(),
         };
         let router = http::router(site, Arc::new(blocks));
         let (stop, stopped) = stop::channel();
+        let (secure, reload) = (config.tls.is_some(), Arc::new(Notify::new()));
+        let tls = config.tls.map(|source| Tls::start(source, reload.clone(), stopped.clone())).transpose()?;
+        let health = metrics.health.clone();
         let mut tasks = vec![
-            tokio::spawn(accept::serve(listener, router, stopped.clone())),
+            tokio::spawn(accept::serve(listener, tls, router, config.behind_proxy, metrics, stopped.clone())),
+            tokio::spawn(line.run(stopped.clone())),
             tokio::spawn(Box::pin(worker.run(stopped.clone()))),
             tokio::spawn(ice::serve(services, asked)),
         ];
@@ -167,7 +195,7 @@ impl Relay {
         if let Some(webrtc) = webrtc {
             tracing::info!(address = %webrtc.local_address(), "WebRTC-direct, for pages of any origin");
         }
-        Ok(RelayHandle { http_addr, peer_id, p2p_addresses, stun_addr, webrtc, stop, tasks })
+        Ok(RelayHandle { http_addr, secure, peer_id, p2p_addresses, stun_addr, webrtc, reload, stop, tasks })
     }
 }
 
@@ -255,7 +283,7 @@ impl RelayHandle {
     /// Never: the address names no peer yet.
     #[must_use]
     pub fn web_socket_address(&self) -> Address {
-        let address = address::web_socket_address(address::loopback_if_unspecified(self.http_addr));
+        let address = address::announced(address::loopback_if_unspecified(self.http_addr), self.secure, None);
         Address::from(address).with_peer(self.peer_id).expect("the address names no peer")
     }
 
@@ -275,10 +303,15 @@ impl RelayHandle {
         self.webrtc.map(|webrtc| named(webrtc.local_address()))
     }
 
-    /// Where native nodes connect over TCP.
+    /// Where native nodes connect over TCP and QUIC.
     #[must_use]
     pub fn p2p_addresses(&self) -> &[Address] {
         &self.p2p_addresses
+    }
+
+    /// Reads the certificate files again. They are read anyway some seconds after they change.
+    pub fn reload_certificates(&self) {
+        self.reload.notify_one();
     }
 
     /// Says goodbye to all peers and clients, and stops.

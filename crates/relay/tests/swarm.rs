@@ -381,3 +381,42 @@ async fn a_flood_of_oversize_gossip_is_counted_and_harms_nobody() {
         () = flood => {}
     }
 }
+
+/// A laptop that slept: its connections look alive, but nothing answers on them any more.
+#[tokio::test]
+async fn a_connection_that_died_in_sleep_is_found_on_waking() {
+    let relay = relay().await;
+    let (proxy, asleep) = freezing_proxy(relay.http_addr()).await;
+    let mut a = node(1, &[support::at_proxy(proxy, &relay)], false);
+    a.relay_up().await;
+    asleep.send_replace(true);
+    a.net.wake().await.expect("runs");
+    let down = a.expect("RelayDown", |e| matches!(e, NetEvent::RelayDown { .. }).then_some(()));
+    // A ping would take 15 s to be sent and 20 s to fail, twice.
+    tokio::time::timeout(Duration::from_secs(15), down).await.expect("the silence is noticed");
+    asleep.send_replace(false);
+    a.net.wake().await.expect("runs");
+    a.relay_up().await;
+    assert_eq!(a.net.stats().await.expect("runs").found_dead, 1);
+}
+
+/// A proxy whose connections stop for good, without being closed, when it is told that they sleep.
+async fn freezing_proxy(target: std::net::SocketAddr) -> (std::net::SocketAddr, tokio::sync::watch::Sender<bool>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (sender, asleep) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut asleep = asleep.clone();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(target).await.expect("the relay listens");
+                let falls_asleep = async { asleep.wait_for(|asleep| *asleep).await.is_ok() };
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = falls_asleep => std::future::pending().await,
+                }
+            });
+        }
+    });
+    (address, sender)
+}

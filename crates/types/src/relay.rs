@@ -19,6 +19,9 @@ pub struct RelayInfo {
     pub peer_id: String,
     /// Multiaddresses that a browser can dial, each with the peer id.
     pub addresses: Vec<String>,
+    /// Addresses of other relays of the network, for when this one is slow or gone.
+    #[serde(default)]
+    pub bootstrap: Vec<String>,
     /// CIDs of the manifests of the models whose blocks it serves, the default first.
     pub models: Vec<String>,
     /// STUN services for pages that are no nodes. Nodes ask on `/cdi/<network>/1/ice`, which gives TURN too.

@@ -71,6 +71,7 @@ impl Peer {
             listen: Vec::new(),
             ice_servers: Vec::new(),
             agent: "cdi-tests".to_owned(),
+            options: cdi_net::NetOptions::default(),
         };
         let (net, events) = Net::start(args)?;
         streams::serve(&net).await?;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use cdi_net::{Address, Events, Net, NetArgs, NetEvent};
+use cdi_net::{Address, Events, Net, NetArgs, NetEvent, NetOptions};
 use cdi_relay::{Config, Relay, RelayHandle};
 use cdi_types::{Keypair, Network};
 use futures::StreamExt as _;
@@ -33,15 +33,25 @@ pub async fn relay_at(port: u16, data: Option<&Path>) -> RelayHandle {
 /// The node of this seed, which stays connected to `relays` and listens on loopback if wanted.
 pub fn node(seed: u8, relays: &[Address], listens: bool) -> Node {
     let listen = listens.then(|| "/ip4/127.0.0.1/tcp/0".parse().expect("an address"));
-    let (net, events) = Net::start(NetArgs {
+    start(NetArgs { relays: relays.to_vec(), listen: listen.into_iter().collect(), ..args(seed) })
+}
+
+/// How a node of this seed starts that knows nobody.
+pub fn args(seed: u8) -> NetArgs {
+    NetArgs {
         keypair: Keypair::from_seed(&[seed; 32]),
         network: Network::Testnet,
-        relays: relays.to_vec(),
+        relays: Vec::new(),
+        listen: Vec::new(),
         ice_servers: Vec::new(),
-        listen: listen.into_iter().collect(),
         agent: format!("test/{seed}"),
-    })
-    .expect("a node starts");
+        options: NetOptions::default(),
+    }
+}
+
+/// Starts a node.
+pub fn start(args: NetArgs) -> Node {
+    let (net, events) = Net::start(args).expect("a node starts");
     Node { net, events }
 }
 
@@ -66,11 +76,76 @@ impl Node {
 
     /// Waits for the address that the node listens on.
     pub async fn address(&mut self) -> Address {
+        self.address_over("TCP").await
+    }
+
+    /// Waits for the address that the node listens on over this transport.
+    pub async fn address_over(&mut self, transport: &str) -> Address {
         let peer = self.net.peer();
         self.expect("address", |e| match e {
-            NetEvent::Listening(address) if address.transport() == "TCP" => address.with_peer(peer),
+            NetEvent::Listening(address) if address.transport() == transport => address.with_peer(peer),
             _ => None,
         })
         .await
     }
+
+    /// Waits until `condition` holds for the links.
+    pub async fn links(&self, what: &str, condition: impl Fn(&[cdi_net::LinkInfo]) -> bool) {
+        let holds = async {
+            while !condition(&self.net.links().await.expect("the node runs")) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, holds).await.expect(what);
+    }
+}
+
+/// A relay set up like this, on a free port.
+pub async fn relay_with(config: Config) -> RelayHandle {
+    Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), ..config }).await.expect("a relay starts")
+}
+
+/// A figure of `/metrics`, summed over its labels; 0 when it is not there yet.
+pub async fn figure(relay: &RelayHandle, name: &str) -> u64 {
+    let text = reqwest::get(format!("http://{}/metrics", relay.http_addr())).await.expect("an answer");
+    let text = text.text().await.expect("a body");
+    let value = |line: &str| {
+        let rest = line.strip_prefix(name)?;
+        let labelled = rest.starts_with(['{', ' ']);
+        labelled.then(|| rest.rsplit(' ').next()?.parse::<u64>().ok()).flatten()
+    };
+    text.lines().filter_map(value).sum()
+}
+
+/// A proxy in front of a relay with `behind_proxy`: who connects to it comes from `ip`.
+pub async fn proxy(relay: &RelayHandle, ip: &'static str) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let target = relay.http_addr();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut relay = tokio::net::TcpStream::connect(target).await.expect("the relay listens");
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let Ok(byte) = client.read_u8().await else { return };
+                    head.push(byte);
+                }
+                head.truncate(head.len() - 2);
+                head.extend_from_slice(format!("X-Forwarded-For: {ip}\r\n\r\n").as_bytes());
+                // Either end may leave at any time.
+                if relay.write_all(&head).await.is_ok() {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut relay).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// The WebSocket address at which a relay is reached through a proxy.
+pub fn at_proxy(proxy: std::net::SocketAddr, relay: &RelayHandle) -> Address {
+    let address: Address = format!("/ip4/127.0.0.1/tcp/{}/ws", proxy.port()).parse().expect("an address");
+    address.with_peer(relay.peer_id()).expect("it names no peer")
 }

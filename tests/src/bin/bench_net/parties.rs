@@ -103,6 +103,7 @@ async fn native() -> Result<(String, String)> {
         listen: vec!["/ip4/127.0.0.1/tcp/0/ws".parse()?],
         ice_servers: Vec::new(),
         agent: "cdi-tests".to_owned(),
+        options: cdi_net::NetOptions::default(),
     };
     let (net, mut events) = Net::start(args)?;
     streams::serve(&net).await?;
