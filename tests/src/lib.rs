@@ -7,6 +7,8 @@
 #[cfg(feature = "browser")]
 mod browser;
 #[cfg(feature = "browser")]
+pub mod chat;
+#[cfg(feature = "browser")]
 mod driver;
 #[cfg(feature = "browser")]
 mod firefox;

@@ -1,53 +1,21 @@
 //! What a machine can refuse or take away: the GPU while it computes, WebGPU altogether, and storage. The tab goes on
 //! with what is left, and says so.
 
-use anyhow::{Context, Result, ensure};
-use cdi_tests::{Browser, Reference, Relay, Tab, Within, references};
+use anyhow::{Context, Result};
+use cdi_tests::chat::{ANSWER, HOST, JOIN, SEEN};
+use cdi_tests::{Browser, Reference, Relay, Tab, references};
 use serde_json::{Value, json};
 
-/// From navigation to a connected node, including the download of the page.
-const JOIN: Within = Within::seconds(60);
-/// From pressing the button to serving; WebGPU on a processor is slow.
-const HOST: Within = Within::seconds(120);
-/// Until others know of it.
-const SEEN: Within = Within::seconds(30);
-/// From a question to the last token, failovers included.
-const ANSWER: Within = Within::seconds(240);
 /// Room for the tokenizer and some of the layers.
 const QUOTA_BYTES: u64 = 3_000_000;
 /// Layers of the model.
 const LAYERS: &str = "8";
 
-async fn join<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
-    let tab = browser.open(url).await?;
-    tab.wait_for_state("connection", &["connected"], JOIN).await?;
-    tab.wait_until("return !document.querySelector('[data-testid=host-shard]').disabled", &Value::Null, JOIN).await?;
-    Ok(tab)
-}
-
 /// Hosts the whole model.
 async fn host_all(tab: &Tab<'_>) -> Result<()> {
     tab.choose("host-layers", LAYERS).await?;
-    tab.click("host-shard").await?;
-    tab.wait_for_state("hosting", &["hosting"], HOST).await?;
-    assert_eq!(tab.attribute("hosting", "data-layers").await?.as_deref(), Some("0-7"));
+    assert_eq!(tab.host().await?, "0-7");
     Ok(())
-}
-
-async fn send(tab: &Tab<'_>, route: &str, question: &str) -> Result<()> {
-    if tab.attribute("answer", "data-state").await?.as_deref() != Some("idle") {
-        tab.click("new-chat").await?;
-        tab.wait_for_state("answer", &["idle"], JOIN).await?;
-    }
-    tab.choose("route-mode", route).await?;
-    tab.type_into("prompt", question).await?;
-    tab.click("send").await
-}
-
-async fn done(tab: &Tab<'_>) -> Result<String> {
-    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
-    ensure!(state == "done", "the page says: {}", tab.text("error").await?);
-    Ok(tab.text("answer").await?.trim().to_owned())
 }
 
 /// The longest of the reference answers.
@@ -68,20 +36,20 @@ async fn a_host_that_loses_its_gpu_goes_on_with_the_cpu() -> Result<()> {
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
     let story = longest()?;
-    let host = join(&browser, &format!("{}?compute=gpu", relay.url())).await?;
+    let host = Tab::join(&browser, &format!("{}?compute=gpu", relay.url())).await?;
     host.wait_for("compute-tier", "data-tier", &["gpu"], JOIN).await?;
     host_all(&host).await?;
-    let asking = join(&browser, &format!("{}?compute=cpu", relay.url())).await?;
+    let asking = Tab::join(&browser, &format!("{}?compute=cpu", relay.url())).await?;
     let seen = "const cells = [...document.querySelectorAll('[data-testid=coverage] [data-replicas]')]; \
         return cells.length === 8 && cells.every((cell) => Number(cell.dataset.replicas) === 1);";
     asking.wait_until(seen, &Value::Null, SEEN).await?;
 
-    send(&asking, "swarm", &story.question).await?;
+    asking.send("swarm", &story.question).await?;
     let tokens = "return Number(document.querySelector('[data-testid=answer]').dataset.tokens) >= 5";
     asking.wait_until(tokens, &Value::Null, ANSWER).await?;
     browser.kill_gpu()?;
     // The answer is continued by another node, here the asking one.
-    assert_eq!(done(&asking).await?, story.answer, "after the loss");
+    assert_eq!(asking.answer().await?, story.answer, "after the loss");
     let changes = asking.attribute("pipeline", "data-changes").await?.unwrap_or_default();
     assert!(changes.parse::<u32>()? > 0, "the route changed: {changes}");
 
@@ -92,8 +60,8 @@ async fn a_host_that_loses_its_gpu_goes_on_with_the_cpu() -> Result<()> {
     assert_eq!(host.attribute("hosting", "data-layers").await?.as_deref(), Some("0-7"));
     host.screenshot("gpu-lost").await?;
     asking.wait_until(seen, &Value::Null, SEEN).await?;
-    send(&asking, "swarm", &story.question).await?;
-    assert_eq!(done(&asking).await?, story.answer, "computed by the host again");
+    asking.send("swarm", &story.question).await?;
+    assert_eq!(asking.answer().await?, story.answer, "computed by the host again");
     let link = "return [...document.querySelectorAll('[data-testid=pipeline] [data-peer]')].map((s) => s.dataset.link)";
     assert_eq!(asking.eval(link, vec![]).await?, json!(["direct"]));
     Ok(())
@@ -107,13 +75,13 @@ async fn where_webgpu_is_refused_the_cpu_computes_and_the_page_says_why() -> Res
     // Without the flag this Chromium has WebGPU, and no adapter that it lets pages use.
     let browser = Browser::start_without("--enable-unsafe-webgpu").await?;
     for (query, reason) in [("?compute=gpu", "The GPU that you chose cannot be used"), ("", "No usable GPU")] {
-        let tab = join(&browser, &format!("{}{query}", relay.url())).await?;
+        let tab = Tab::join(&browser, &format!("{}{query}", relay.url())).await?;
         tab.wait_for("compute-tier", "data-tier", &["cpu"], JOIN).await?;
         says(&tab, "compute-reason", reason).await?;
         says(&tab, "compute-reason", "no GPU adapter").await?;
         tab.screenshot("webgpu-refused").await?;
-        send(&tab, "tab", &reference.question).await?;
-        assert_eq!(done(&tab).await?, reference.answer);
+        tab.send("tab", &reference.question).await?;
+        assert_eq!(tab.answer().await?, reference.answer);
     }
     Ok(())
 }
@@ -129,14 +97,14 @@ async fn a_host_whose_storage_is_full_goes_on_in_memory_and_says_so() -> Result<
     let _first = browser.open(&format!("{url}icon.svg")).await?;
     let params = json!({ "origin": url.trim_end_matches('/'), "quotaSize": QUOTA_BYTES });
     browser.debug("Storage.overrideQuotaForOrigin", params).await?;
-    let tab = join(&browser, &format!("{url}?compute=cpu")).await?;
+    let tab = Tab::join(&browser, &format!("{url}?compute=cpu")).await?;
     host_all(&tab).await?;
     let message = tab.eval("return document.querySelector('.hosting-message')?.textContent ?? ''", vec![]).await?;
     let message = message.as_str().unwrap_or_default();
     assert!(message.contains("storage is full") && message.contains("kept in memory"), "{message}");
     tab.screenshot("storage-full").await?;
-    send(&tab, "tab", &reference.question).await?;
-    assert_eq!(done(&tab).await?, reference.answer);
+    tab.send("tab", &reference.question).await?;
+    assert_eq!(tab.answer().await?, reference.answer);
     // What it computed was measured.
     let measured = "return Number(document.querySelector('[data-testid=compute-speed]')?.dataset.gflops) > 0";
     tab.wait_until(measured, &Value::Null, SEEN).await?;

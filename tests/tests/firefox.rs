@@ -1,13 +1,9 @@
 //! Firefox and Chromium in one swarm, on the CPU tier: Firefox joins, hosts, and asks; so does Chromium.
 
 use anyhow::{Context, Result, ensure};
-use cdi_tests::{Browser, Firefox, FirefoxTab, Relay, Tab, Within};
+use cdi_tests::chat::{ANSWER, HOST, JOIN, SEEN};
+use cdi_tests::{Browser, Firefox, FirefoxTab, Relay, Tab};
 use serde_json::{Value, json};
-
-const JOIN: Within = Within::seconds(60);
-const HOST: Within = Within::seconds(90);
-const SEEN: Within = Within::seconds(30);
-const ANSWER: Within = Within::seconds(240);
 
 const QUESTION: &str = "Write a short story about a girl called Mira.";
 /// The greedy answer of Hugging Face `transformers` begins so.
@@ -22,11 +18,8 @@ const PIPELINE: &str = "return [...document.querySelectorAll('[data-testid=pipel
     .map((stage) => [stage.dataset.peer, stage.dataset.link]);";
 
 async fn chromium_host<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
-    let tab = browser.open(url).await?;
-    tab.wait_for_state("connection", &["connected"], JOIN).await?;
-    tab.wait_until(MAY_HOST, &json!(null), JOIN).await?;
-    tab.click("host-shard").await?;
-    tab.wait_for_state("hosting", &["hosting"], HOST).await?;
+    let tab = Tab::join(browser, url).await?;
+    tab.host().await?;
     Ok(tab)
 }
 
@@ -52,16 +45,11 @@ async fn firefox_and_chromium_host_and_ask_together() -> Result<()> {
     let _hosts = [chromium_host(&browser, &url).await?, chromium_host(&browser, &url).await?];
 
     // Chromium asks.
-    let asking = browser.open(&url).await?;
-    asking.wait_for_state("connection", &["connected"], JOIN).await?;
+    let asking = Tab::join(&browser, &url).await?;
     asking.wait_until(COVERED, &json!(null), SEEN).await?;
-    asking.choose("route-mode", "swarm").await?;
-    asking.type_into("prompt", QUESTION).await?;
-    asking.click("send").await?;
-    let state = asking.wait_for_state("answer", &["done", "error"], ANSWER).await?;
-    ensure!(state == "done", "Chromium says: {}", asking.text("error").await?);
-    let text = asking.text("answer").await?;
-    ensure!(text.trim().starts_with(BEGINNING), "{text}");
+    asking.send("swarm", QUESTION).await?;
+    let text = asking.answer().await?;
+    ensure!(text.starts_with(BEGINNING), "{text}");
     let stages = asking.eval(PIPELINE, vec![]).await?;
     println!("Chromium asked; stages and links: {stages}");
     let link = stages.as_array().into_iter().flatten().find(|stage| stage[0] == host_id);

@@ -1,12 +1,8 @@
 //! One tab and a relay: the page opens, joins, and answers a question by itself.
 
 use anyhow::{Context, Result};
-use cdi_tests::{Browser, Reference, Relay, Tab, Within, references};
-
-/// From navigation to a connected node, including the download of the page.
-const JOIN: Within = Within::seconds(60);
-/// From a question to the last token, including the first download of the model.
-const ANSWER: Within = Within::seconds(180);
+use cdi_tests::chat::JOIN;
+use cdi_tests::{Browser, Reference, Relay, Tab, references};
 
 #[tokio::test]
 async fn a_tab_answers_by_itself_and_again_after_a_reload() -> Result<()> {
@@ -15,8 +11,7 @@ async fn a_tab_answers_by_itself_and_again_after_a_reload() -> Result<()> {
     let references = references()?;
     let [first, second, ..] = &references[..] else { anyhow::bail!("fewer than two reference answers") };
 
-    let tab = browser.open(&relay.url()).await?;
-    tab.wait_for_state("connection", &["connected"], JOIN).await?;
+    let tab = Tab::join(&browser, &relay.url()).await?;
     tab.screenshot("one-tab-connected").await?;
     ask(&tab, first).await?;
     tab.screenshot("one-tab-answered").await?;
@@ -32,14 +27,8 @@ async fn a_tab_answers_by_itself_and_again_after_a_reload() -> Result<()> {
 
 /// Asks this tab alone and compares the answer with the reference, letter for letter.
 async fn ask(tab: &Tab<'_>, reference: &Reference) -> Result<()> {
-    tab.choose("route-mode", "tab").await?;
-    tab.type_into("prompt", &reference.question).await?;
-    tab.click("send").await?;
-    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
-    if state == "error" {
-        anyhow::bail!("the page says: {}", tab.text("error").await?);
-    }
-    assert_eq!(tab.text("answer").await?.trim(), reference.answer, "{}", reference.question);
+    tab.send("tab", &reference.question).await?;
+    assert_eq!(tab.answer().await?, reference.answer, "{}", reference.question);
     let tokens = tab.attribute("answer", "data-tokens").await?.context("the answer has no data-tokens")?;
     assert!(tokens.parse::<u32>()? > 0, "an answer has tokens, not {tokens}");
     Ok(())

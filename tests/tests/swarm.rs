@@ -3,17 +3,10 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
-use cdi_tests::{Browser, Relay, Tab, Within};
+use anyhow::{Context, Result};
+use cdi_tests::chat::{ANSWER, JOIN, SEEN};
+use cdi_tests::{Browser, Relay, Tab};
 use serde_json::json;
-
-/// From navigation to a connected node, including the download of the page.
-const JOIN: Within = Within::seconds(60);
-/// From pressing the button to serving, and from serving to being seen (MOD-10 allows 30 s).
-const HOST: Within = Within::seconds(90);
-const SEEN: Within = Within::seconds(30);
-/// From a question to the last token, failovers included.
-const ANSWER: Within = Within::seconds(240);
 
 const STORY: &str = "Write a short story about a girl called Mira.";
 /// The greedy answer of Hugging Face `transformers` to [`STORY`], 101 tokens and the end of text.
@@ -30,56 +23,12 @@ struct Stage {
     link: String,
 }
 
-async fn join<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
-    let opened = Instant::now();
-    let tab = browser.open(url).await?;
-    tab.wait_for_state("connection", &["connected"], JOIN).await?;
-    println!("connected {:.1} s after opening", opened.elapsed().as_secs_f64());
-    Ok(tab)
-}
-
-/// Hosts by default and returns the layers.
-async fn host(tab: &Tab<'_>) -> Result<String> {
-    tab.wait_until("return !document.querySelector('[data-testid=host-shard]').disabled", &json!(null), JOIN).await?;
-    tab.click("host-shard").await?;
-    hosted(tab).await
-}
-
-async fn hosted(tab: &Tab<'_>) -> Result<String> {
-    tab.wait_for_state("hosting", &["hosting"], HOST).await?;
-    tab.attribute("hosting", "data-layers").await?.context("a host shows its layers")
-}
-
 /// Waits until every layer has as many replicas as `least`.
 async fn covered(tab: &Tab<'_>, least: u32) -> Result<()> {
     let condition = "const cells = [...document.querySelectorAll('[data-testid=coverage] [data-replicas]')]; \
         return cells.length === 8 && cells.every((cell) => Number(cell.dataset.replicas) >= args);";
     tab.wait_until(condition, &json!(least), SEEN).await?;
     Ok(())
-}
-
-/// Asks in a chat of its own: earlier turns would be part of the prompt.
-async fn send(tab: &Tab<'_>, route: &str, question: &str) -> Result<()> {
-    if tab.attribute("answer", "data-state").await?.as_deref() != Some("idle") {
-        tab.click("new-chat").await?;
-        tab.wait_for_state("answer", &["idle"], JOIN).await?;
-    }
-    tab.choose("route-mode", route).await?;
-    tab.type_into("prompt", question).await?;
-    tab.click("send").await
-}
-
-async fn tokens(tab: &Tab<'_>, least: u32) -> Result<u32> {
-    let condition = "const tokens = Number(document.querySelector('[data-testid=answer]').dataset.tokens); \
-        return tokens >= args ? tokens : null;";
-    let reached = tab.wait_until(condition, &json!(least), ANSWER).await?;
-    Ok(u32::try_from(reached.as_u64().unwrap_or(0))?)
-}
-
-async fn done(tab: &Tab<'_>) -> Result<String> {
-    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
-    ensure!(state == "done", "the page says: {}", tab.text("error").await?);
-    Ok(tab.text("answer").await?.trim().to_owned())
 }
 
 async fn pipeline(tab: &Tab<'_>) -> Result<Vec<Stage>> {
@@ -99,13 +48,13 @@ fn range(layers: &str) -> Result<(u32, u32)> {
 async fn swarm<'a>(browser: &'a Browser, url: &str) -> Result<(Vec<(Tab<'a>, String)>, Tab<'a>)> {
     let mut hosts = Vec::new();
     for _ in 0..3 {
-        let tab = join(browser, url).await?;
-        let layers = host(&tab).await?;
+        let tab = Tab::join(browser, url).await?;
+        let layers = tab.host().await?;
         hosts.push((tab, layers));
     }
     let held: Vec<&str> = hosts.iter().map(|(_, layers)| layers.as_str()).collect();
     assert_eq!(held, ["0-2", "3-5", "5-7"]);
-    let asking = join(browser, url).await?;
+    let asking = Tab::join(browser, url).await?;
     covered(&asking, 1).await?;
     Ok((hosts, asking))
 }
@@ -119,8 +68,8 @@ async fn four_tabs(compute: &str) -> Result<()> {
     hosts[0].0.screenshot(&format!("{compute}-hosting")).await?;
 
     // Nothing happens: three peers compute, over direct links, and the text is that of one process.
-    send(&asking, "swarm", STORY).await?;
-    assert_eq!(done(&asking).await?, TEXT);
+    asking.send("swarm", STORY).await?;
+    assert_eq!(asking.answer().await?, TEXT);
     let calm = pipeline(&asking).await?;
     asking.screenshot(&format!("{compute}-answered")).await?;
     // Only who asks fetches what turns text into tokens.
@@ -137,26 +86,26 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert!(answered["stun_answered"].as_u64() > Some(0), "{answered}");
 
     // The same, alone.
-    send(&asking, "tab", STORY).await?;
-    assert_eq!(done(&asking).await?, TEXT, "alone");
+    asking.send("tab", STORY).await?;
+    assert_eq!(asking.answer().await?, TEXT, "alone");
     println!("{compute}, this tab: {}", asking.text("answer-stats").await?.replace('\n', " "));
 
     // A host's process is killed while it computes.
     let victim = calm[1].clone();
     let at = hosts.iter().position(|(_, layers)| *layers == "3-5").context("a host of the middle")?;
     let (tab, _) = hosts.remove(at);
-    send(&asking, "swarm", STORY).await?;
-    tokens(&asking, 10).await?;
+    asking.send("swarm", STORY).await?;
+    asking.tokens(10).await?;
     tab.kill()?;
     let killed = Instant::now();
-    let before = tokens(&asking, 10).await?;
+    let before = asking.tokens(10).await?;
     let changed = "return Number(document.querySelector('[data-testid=pipeline]').dataset.changes) > 0";
     asking.wait_until(changed, &json!(null), ANSWER).await?;
-    let at_change = tokens(&asking, 1).await?;
-    tokens(&asking, at_change + 1).await?;
+    let at_change = asking.tokens(1).await?;
+    asking.tokens(at_change + 1).await?;
     println!("{compute}: next token {:.1} s after the kill", killed.elapsed().as_secs_f64());
-    assert_eq!(done(&asking).await?, TEXT, "after a kill");
-    let total = tokens(&asking, 1).await?;
+    assert_eq!(asking.answer().await?, TEXT, "after a kill");
+    let total = asking.tokens(1).await?;
     assert!(total >= 100 && total - before >= 60, "{before} of {total} tokens before the kill");
     let after = pipeline(&asking).await?;
     asking.screenshot(&format!("{compute}-after-kill")).await?;
@@ -175,12 +124,12 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert!(shown.iter().any(|layers| layers == "0-4" || layers == "0-5" || layers == "3-7"), "{shown:?}");
 
     // With a spare present, the first host of the route is closed as a user closes a tab.
-    let spare = join(&browser, &url).await?;
-    let layers = host(&spare).await?;
+    let spare = Tab::join(&browser, &url).await?;
+    let layers = spare.host().await?;
     hosts.push((spare, layers));
     covered(&asking, 1).await?;
-    send(&asking, "swarm", STORY).await?;
-    tokens(&asking, 10).await?;
+    asking.send("swarm", STORY).await?;
+    asking.tokens(10).await?;
     let first = pipeline(&asking).await?.first().context("a route")?.peer.clone();
     for (tab, _) in hosts {
         if own_peer(&tab).await? == first {
@@ -188,7 +137,7 @@ async fn four_tabs(compute: &str) -> Result<()> {
             break;
         }
     }
-    assert_eq!(done(&asking).await?, TEXT, "after a close");
+    assert_eq!(asking.answer().await?, TEXT, "after a close");
     let after = pipeline(&asking).await?;
     assert!(after.iter().all(|stage| stage.peer != first), "{after:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
@@ -223,26 +172,26 @@ async fn two_tabs_of_one_profile_are_two_nodes_and_a_reload_hosts_from_storage()
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
     let url = format!("{}?compute=cpu", relay.url());
-    let first = join(&browser, &url).await?;
-    let layers = host(&first).await?;
+    let first = Tab::join(&browser, &url).await?;
+    let layers = first.host().await?;
     let fetched = first.attribute("hosting", "data-fetched-bytes").await?.context("bytes")?;
     assert!(fetched.parse::<u64>()? > 100_000, "{fetched} bytes the first time");
-    let second = join(&browser, &url).await?;
+    let second = Tab::join(&browser, &url).await?;
     let other = "return document.querySelector('[data-testid=peers]').dataset.count === '1'";
     second.wait_until(other, &json!(null), SEEN).await?;
     first.wait_until(other, &json!(null), SEEN).await?;
 
     first.reload().await?;
-    assert_eq!(hosted(&first).await?, layers);
+    assert_eq!(first.hosted().await?, layers);
     assert_eq!(first.attribute("hosting", "data-fetched-bytes").await?.as_deref(), Some("0"));
     first.screenshot("reloaded-host").await?;
 
     // Each tab finds its own store again, whichever comes first.
-    let layers = host(&second).await?;
+    let layers = second.host().await?;
     first.reload().await?;
     second.reload().await?;
-    for (tab, layers) in [(&second, layers), (&first, hosted(&first).await?)] {
-        assert_eq!(hosted(tab).await?, layers);
+    for (tab, layers) in [(&second, layers), (&first, first.hosted().await?)] {
+        assert_eq!(tab.hosted().await?, layers);
         assert_eq!(tab.attribute("hosting", "data-fetched-bytes").await?.as_deref(), Some("0"));
     }
     Ok(())
@@ -255,12 +204,12 @@ async fn answers_go_on_without_the_relay() -> Result<()> {
     let browser = Browser::start().await?;
     let url = format!("{}?compute=cpu", relay.url());
     let (_hosts, asking) = swarm(&browser, &url).await?;
-    send(&asking, "swarm", STORY).await?;
-    assert_eq!(done(&asking).await?, TEXT);
+    asking.send("swarm", STORY).await?;
+    assert_eq!(asking.answer().await?, TEXT);
     relay.stop();
     asking.wait_for_state("connection", &["offline"], JOIN).await?;
-    send(&asking, "swarm", STORY).await?;
-    assert_eq!(done(&asking).await?, TEXT);
+    asking.send("swarm", STORY).await?;
+    assert_eq!(asking.answer().await?, TEXT);
     assert!(pipeline(&asking).await?.iter().all(|stage| stage.link == "direct"));
     asking.screenshot("without-relay").await?;
     relay.start_again()?;

@@ -1,138 +1,18 @@
 //! Whole nodes in one process: a real relay, real libp2p connections over loopback, the genesis model on the
 //! CPU. What the browser adds (WebRTC, IndexedDB, workers) is tested end to end in Chromium.
 
+mod support;
+
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use cdi_node::view::{
-    AnswerEvent, AnswerStats, Ask, Command, Connection, Event, Finish, HostLayers, HostingState, Link, Message,
-    RouteMode, StageView,
-};
-use cdi_node::{Handle, NodeArgs, compute, text};
+use cdi_node::text;
+use cdi_node::view::{Command, Finish, HostLayers, Link, RouteMode};
 use cdi_platform::port::{Port, PortError};
-use cdi_platform::{Place, random, task};
-use cdi_relay::{Config, Relay, RelayHandle};
-use cdi_types::advert::Tier;
-use cdi_types::sampling::Sampling;
-use cdi_types::{Keypair, Network, PeerId};
-use futures::StreamExt as _;
-use futures::channel::mpsc;
+use cdi_platform::task;
 
-/// A generous bound: it only turns a hang into a failure.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Node {
-    handle: Handle,
-    events: mpsc::Receiver<Event>,
-    peer: PeerId,
-    hosted: Option<String>,
-    hosts_seen: usize,
-}
-
-/// What an answer was.
-#[derive(Debug, Default)]
-struct Answer {
-    text: String,
-    routes: Vec<Vec<StageView>>,
-    end: Option<Result<AnswerStats, String>>,
-}
-
-async fn relay() -> RelayHandle {
-    Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() }).await.expect("a relay")
-}
-
-async fn node(relay: &RelayHandle) -> Node {
-    node_with(relay, text::start_thread).await
-}
-
-async fn node_with(relay: &RelayHandle, text: text::Start) -> Node {
-    let (page, worker) = Port::pair();
-    task::spawn_dedicated("compute", move || compute::run(worker, Place::memory()));
-    let keypair = Keypair::from_seed(&random::seed());
-    let peer = keypair.public().peer_id();
-    let args = NodeArgs {
-        keypair,
-        network: Network::Testnet,
-        relay: format!("http://{}", relay.http_addr()),
-        place: Place::memory(),
-        slot: "test".to_owned(),
-        worker: page,
-        text,
-        budget_bytes: 1 << 30,
-        store_bytes: 1 << 30,
-        kv_bytes: 1 << 28,
-        prefer: Some(Tier::Cpu),
-    };
-    let (handle, events) = cdi_node::start(args).expect("a node");
-    let mut node = Node { handle, events, peer, hosted: None, hosts_seen: 0 };
-    let (mut connected, mut model) = (false, false);
-    node.until(|event| {
-        connected |= matches!(event, Event::Connection(Connection::Connected { .. }));
-        model |= matches!(event, Event::Model(_));
-        connected && model
-    })
-    .await;
-    node
-}
-
-impl Node {
-    /// Reads events until one satisfies `done`.
-    async fn until(&mut self, mut done: impl FnMut(&Event) -> bool) {
-        let search = async {
-            while let Some(event) = self.events.next().await {
-                if let Event::Hosting(view) = &event {
-                    assert_ne!(view.state, HostingState::Error, "{view:?}");
-                    self.hosted = view.layers.map(|l| l.to_string());
-                }
-                if let Event::Peers(peers) = &event {
-                    self.hosts_seen = peers.iter().filter(|p| !p.this && p.layers.is_some()).count();
-                }
-                if done(&event) {
-                    return;
-                }
-            }
-            unreachable!("the node ended");
-        };
-        tokio::time::timeout(PATIENCE, search).await.expect("an event in time");
-    }
-
-    async fn host(&mut self, layers: HostLayers) {
-        self.handle.send(Command::Host(layers)).await;
-        self.until(|event| matches!(event, Event::Hosting(view) if view.state == HostingState::Hosting)).await;
-    }
-
-    async fn see_hosts(&mut self, count: usize) {
-        while self.hosts_seen < count {
-            self.until(|event| matches!(event, Event::Peers(_))).await;
-        }
-    }
-
-    /// Asks, and calls `at_token` with the number of tokens so far whenever there are more.
-    async fn ask(&mut self, question: &str, route: RouteMode, mut at_token: impl FnMut(u32)) -> Answer {
-        let messages = vec![Message { role: "user".to_owned(), content: question.to_owned() }];
-        let ask = Ask { messages, route, sampling: Sampling::GREEDY, max_tokens: 220 };
-        self.handle.send(Command::Ask(ask)).await;
-        let mut answer = Answer::default();
-        self.until(|event| {
-            let Event::Answer(event) = event else { return false };
-            match event.clone() {
-                AnswerEvent::Route { stages, .. } => answer.routes.push(stages),
-                AnswerEvent::Text { text, tokens } => {
-                    answer.text += &text;
-                    at_token(tokens);
-                }
-                AnswerEvent::Done(stats) => answer.end = Some(Ok(stats)),
-                AnswerEvent::Failed { message } => answer.end = Some(Err(message)),
-            }
-            answer.end.is_some()
-        })
-        .await;
-        answer
-    }
-}
+use support::{Answer, STORY, node, node_with, relay};
 
 const QUESTION: &str = "What is a shard?";
-const STORY: &str = "Tell me a story about a brave fox.";
 
 fn layers(answer: &Answer, route: usize) -> Vec<String> {
     answer.routes[route].iter().map(|s| s.layers.to_string()).collect()

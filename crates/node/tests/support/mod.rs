@@ -1,9 +1,10 @@
 //! Nodes in this process that speak over loopback, and what they told their user.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::time::Duration;
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Ask, Command, Connection, Event, HostingState, Message, RouteMode, StageView,
+    AnswerEvent, AnswerStats, Ask, Command, Connection, Event, HostLayers, HostingState, Message, RouteMode, StageView,
 };
 use cdi_node::{Handle, NodeArgs, compute, text};
 use cdi_platform::kv::KeyValue;
@@ -45,7 +46,12 @@ pub async fn relay() -> RelayHandle {
 }
 
 pub async fn node(relay: &RelayHandle) -> Node {
-    node_at(relay, Place::memory()).await
+    node_with(relay, text::start_thread).await
+}
+
+/// A node whose text half is started so.
+pub async fn node_with(relay: &RelayHandle, text: text::Start) -> Node {
+    start(relay, Place::memory(), text).await
 }
 
 /// A node that hosted these layers, and no more, when it ran before, and does so again.
@@ -55,12 +61,12 @@ pub async fn returning(relay: &RelayHandle, layers: [u32; 2]) -> Node {
     let value = format!(r#"{{"layers":{layers:?},"at_most":{}}}"#, layers[1] - layers[0] + 1);
     settings.put("hosting-test", value.as_bytes()).await.expect("writes");
     drop(settings);
-    let mut node = node_at(relay, place).await;
+    let mut node = start(relay, place, text::start_thread).await;
     node.until(|event| matches!(event, Event::Hosting(view) if view.state == HostingState::Hosting)).await;
     node
 }
 
-async fn node_at(relay: &RelayHandle, place: Place) -> Node {
+async fn start(relay: &RelayHandle, place: Place, text: text::Start) -> Node {
     let (page, worker) = Port::pair();
     task::spawn_dedicated("compute", move || compute::run(worker, Place::memory()));
     let keypair = Keypair::from_seed(&random::seed());
@@ -72,7 +78,7 @@ async fn node_at(relay: &RelayHandle, place: Place) -> Node {
         place,
         slot: "test".to_owned(),
         worker: page,
-        text: text::start_thread,
+        text,
         budget_bytes: 1 << 30,
         store_bytes: 1 << 30,
         kv_bytes: 1 << 28,
@@ -110,6 +116,11 @@ impl Node {
             unreachable!("the node ended");
         };
         tokio::time::timeout(PATIENCE, search).await.expect("an event in time");
+    }
+
+    pub async fn host(&mut self, layers: HostLayers) {
+        self.handle.send(Command::Host(layers)).await;
+        self.until(|event| matches!(event, Event::Hosting(view) if view.state == HostingState::Hosting)).await;
     }
 
     /// Waits until exactly so many other nodes host.
