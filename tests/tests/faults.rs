@@ -44,6 +44,10 @@ async fn a_host_that_loses_its_gpu_goes_on_with_the_cpu() -> Result<()> {
         return cells.length === 8 && cells.every((cell) => Number(cell.dataset.replicas) === 1);";
     asking.wait_until(seen, &Value::Null, SEEN).await?;
 
+    // One that only stands by: nothing that it computes can tell it.
+    let idle = Tab::join(&browser, &format!("{}?compute=gpu", relay.url())).await?;
+    idle.wait_for("compute-tier", "data-tier", &["gpu"], JOIN).await?;
+
     asking.send("swarm", &story.question).await?;
     let tokens = "return Number(document.querySelector('[data-testid=answer]').dataset.tokens) >= 5";
     asking.wait_until(tokens, &Value::Null, ANSWER).await?;
@@ -56,6 +60,7 @@ async fn a_host_that_loses_its_gpu_goes_on_with_the_cpu() -> Result<()> {
     // The host says what happened, loads its layers again and serves.
     host.wait_for("compute-tier", "data-tier", &["cpu"], HOST).await?;
     says(&host, "notice", "The GPU was lost").await?;
+    idle.wait_for("compute-tier", "data-tier", &["cpu"], HOST).await?;
     host.wait_for_state("hosting", &["hosting"], HOST).await?;
     assert_eq!(host.attribute("hosting", "data-layers").await?.as_deref(), Some("0-7"));
     host.screenshot("gpu-lost").await?;

@@ -97,6 +97,13 @@ impl Compute for Backend {
         }
     }
 
+    fn health(&self) -> Result<(), ComputeError> {
+        match self {
+            Self::Cpu(b) => b.health(),
+            Self::Gpu(b) => b.health(),
+        }
+    }
+
     fn new_matrix(&mut self, spec: MatrixSpec) -> Result<Self::Matrix, ComputeError> {
         match self {
             Self::Cpu(b) => b.new_matrix(spec).map(Held::Cpu),

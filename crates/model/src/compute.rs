@@ -139,6 +139,14 @@ pub trait Compute {
     /// Bytes held for weights, caches and activations now.
     fn memory_bytes(&self) -> u64;
 
+    /// Whether the back end can still compute, as far as is known without computing.
+    ///
+    /// # Errors
+    /// [`ComputeError::DeviceLost`].
+    fn health(&self) -> Result<(), ComputeError> {
+        Ok(())
+    }
+
     /// Allocates a matrix, to be filled by [`Compute::write_rows`].
     fn new_matrix(&mut self, spec: MatrixSpec) -> Result<Self::Matrix, ComputeError>;
 

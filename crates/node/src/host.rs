@@ -246,17 +246,21 @@ pub(crate) async fn start_compute(node: &Node) -> Result<(), ComputeError> {
     Ok(())
 }
 
-/// Shows how fast this node computes, when that has changed.
+/// Shows how fast this node computes, when that has changed, and goes on with the CPU when the GPU was lost meanwhile.
 pub(crate) async fn measure(node: Node) {
     if std::mem::replace(&mut node.state().measuring, true) {
         return;
     }
-    // Nothing is computed before a start, and a lost device shows elsewhere.
-    if let Ok(speed) = node.compute.stats().await {
-        let news = node.state().speed.replace(speed) != Some(speed) && speed.gflops.is_some();
-        if news {
-            node.emit(Event::Speed(speed)).await;
+    match node.compute.stats().await {
+        Ok(speed) => {
+            let news = node.state().speed.replace(speed) != Some(speed) && speed.gflops.is_some();
+            if news {
+                node.emit(Event::Speed(speed)).await;
+            }
         }
+        Err(error) if error.is_device_lost() => device_lost(&node),
+        // Not started yet: there is nothing to measure.
+        Err(_) => {}
     }
     node.state().measuring = false;
 }

@@ -402,6 +402,14 @@ impl<C: Compute> Executor<C> {
         self_test::measure(&mut self.compute, stage, id.layers, steps, &self.clock).await
     }
 
+    /// Whether the back end can still compute, as far as is known without computing.
+    ///
+    /// # Errors
+    /// A fatal one.
+    pub fn health(&self) -> Result<(), ExecutorError> {
+        Ok(self.compute.health()?)
+    }
+
     /// Memory and speed now.
     #[must_use]
     pub fn stats(&self) -> Stats {

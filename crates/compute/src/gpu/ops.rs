@@ -48,6 +48,10 @@ impl Compute for Gpu {
         self.memory.held_bytes()
     }
 
+    fn health(&self) -> Result<(), ComputeError> {
+        self.health.check()
+    }
+
     fn new_matrix(&mut self, spec: MatrixSpec) -> Result<Matrix, ComputeError> {
         self.health.check()?;
         self.flush();

@@ -165,7 +165,7 @@ impl Worker {
             Ask::Step { stage, start, tokens, sample } => {
                 return self.half()?.step(stage, start, tokens.as_deref(), &payload, sample).await;
             }
-            Ask::Stats => Answer::Stats(self.half()?.stats().await),
+            Ask::Stats => Answer::Stats(self.half()?.stats().await?),
             Ask::CloseStage { stage } => {
                 let half = self.half()?;
                 let key = half.sessions.borrow_mut().remove(&stage);
@@ -304,10 +304,13 @@ impl Half {
         }
     }
 
-    async fn stats(&self) -> SpeedView {
-        let stats = self.executor.lock().await.stats();
+    async fn stats(&self) -> Result<SpeedView, WorkError> {
+        let executor = self.executor.lock().await;
+        executor.health()?;
+        let stats = executor.stats();
         let best = |figure: fn(&StageStats) -> Option<f64>| stats.stages.iter().filter_map(figure).reduce(f64::max);
-        SpeedView { gflops: best(|s| s.gflops), decode_ms: best(|s| s.decode_ms), memory_bytes: stats.memory_bytes }
+        let (gflops, decode_ms) = (best(|s| s.gflops), best(|s| s.decode_ms));
+        Ok(SpeedView { gflops, decode_ms, memory_bytes: stats.memory_bytes })
     }
 
     /// Tests a stage and measures one token through it.
