@@ -62,16 +62,48 @@ enum AnswerError {
     Session(String),
 }
 
-/// Answers `ask`; `stop` ends it early.
-pub(crate) async fn answer(node: Node, ask: Ask, stop: oneshot::Receiver<()>) {
-    let failed = try_answer(&node, ask, stop).await.err();
-    host::release_others(&node).await;
-    if let Some(error) = failed {
-        node.emit(Event::Answer(AnswerEvent::Failed { message: error.to_string() })).await;
+/// Who is told of an answer.
+#[derive(Clone)]
+pub(crate) enum Asker {
+    /// The user of this node, who sees one answer at a time.
+    User(Node),
+    /// Whoever holds the other end.
+    Caller(mpsc::Sender<AnswerEvent>),
+}
+
+impl Asker {
+    async fn tell(&mut self, event: AnswerEvent) {
+        match self {
+            Self::User(node) => node.emit(Event::Answer(event)).await,
+            // A caller that hung up has dropped `stop` as well.
+            Self::Caller(sender) => drop(sender.send(event).await),
+        }
     }
 }
 
-async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> Result<(), AnswerError> {
+/// Answers `ask` and tells `asker`; `stop` ends it early.
+pub(crate) async fn answer(node: Node, ask: Ask, mut asker: Asker, stop: oneshot::Receiver<()>) {
+    node.state().answers += 1;
+    let failed = try_answer(&node, ask, &mut asker, stop).await.err();
+    let last = {
+        let mut state = node.state();
+        state.answers -= 1;
+        state.answers == 0
+    };
+    if last {
+        host::release_others(&node).await;
+    }
+    if let Some(error) = failed {
+        asker.tell(AnswerEvent::Failed { message: error.to_string() }).await;
+    }
+}
+
+async fn try_answer(
+    node: &Node,
+    ask: Ask,
+    asker: &mut Asker,
+    mut stop: oneshot::Receiver<()>,
+) -> Result<(), AnswerError> {
     let asked = Instant::now();
     // A question typed while the page still starts is answered when the model is there.
     select! {
@@ -108,12 +140,13 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     };
     let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
     let (text, ids) = mpsc::channel(TEXT_QUEUE);
-    let (spoken, writer) = speak(node.clone(), reader, ids);
+    let (spoken, writer) = speak(asker.clone(), node.number(), reader, ids);
     let (inputs, mut input_queue) = mpsc::channel(INCOMING);
     let start = node.now_ms();
     let (client, first) = Client::start(spec, start);
     let mut session = Session {
         node,
+        asker: asker.clone(),
         model,
         mode: ask.route,
         client,
@@ -155,15 +188,15 @@ async fn try_answer(node: &Node, ask: Ask, mut stop: oneshot::Receiver<()>) -> R
     let first = first.unwrap_or(ended);
     let seconds = ended.duration_since(first).as_secs_f64();
     let after_first = f64::from(tokens.saturating_sub(1));
-    node.emit(Event::Answer(AnswerEvent::Done(AnswerStats {
+    let stats = AnswerStats {
         tokens,
         prompt_tokens,
         first_token_ms: first.duration_since(asked).as_secs_f64() * 1e3,
         tokens_per_s: if seconds > 0.0 { after_first / seconds } else { 0.0 },
         finish,
         failovers,
-    })))
-    .await;
+    };
+    asker.tell(AnswerEvent::Done(stats)).await;
     Ok(())
 }
 
@@ -184,12 +217,12 @@ pub(crate) async fn prepare(node: Node) {
 /// Turns tokens into text beside the session, so that the ring never waits for it. Ends early when the text half
 /// fails: an answer with holes is none.
 fn speak(
-    node: Node,
+    mut asker: Asker,
+    stream: u64,
     reader: Reader,
     mut ids: mpsc::Receiver<u32>,
 ) -> (oneshot::Receiver<Result<(), TextError>>, AbortOnDrop) {
     let (done, spoken) = oneshot::channel();
-    let stream = node.number();
     let task = task::spawn(async move {
         let mut tokens = 0;
         loop {
@@ -203,7 +236,7 @@ fn speak(
             let written = match reader.decode(stream, batch, last).await {
                 Ok(text) => {
                     if !last || !text.is_empty() {
-                        node.emit(Event::Answer(AnswerEvent::Text { text, tokens })).await;
+                        asker.tell(AnswerEvent::Text { text, tokens }).await;
                     }
                     Ok(())
                 }
@@ -221,6 +254,7 @@ fn speak(
 
 struct Session<'a> {
     node: &'a Node,
+    asker: Asker,
     model: Model,
     mode: crate::view::RouteMode,
     client: Client,
@@ -282,14 +316,14 @@ impl Session<'_> {
         None
     }
 
-    async fn show_route(&self) {
+    async fn show_route(&mut self) {
         let stage = |leg: Leg| StageView {
             peer: leg.peer,
             layers: leg.layers,
             link: self.node.link(&leg.peer).unwrap_or(Link::Relayed),
         };
         let stages = merged(self.client.legs()).into_iter().map(stage).collect();
-        self.node.emit(Event::Answer(AnswerEvent::Route { stages, why: self.why.clone() })).await;
+        self.asker.tell(AnswerEvent::Route { stages, why: self.why.clone() }).await;
     }
 }
 

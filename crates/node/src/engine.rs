@@ -1,6 +1,5 @@
 //! The actor of a node: commands in, events out, and the heartbeat.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use cdi_net::{Address, Events, Net, NetArgs, NetEvent, NetOptions};
@@ -15,12 +14,13 @@ use cdi_types::advert::Tier;
 use cdi_types::relay::{MAX_RELAY_BYTES, RelayInfo};
 use cdi_types::{Cid, Keypair, LayerRange, Network, PeerId};
 use futures::channel::{mpsc, oneshot};
-use futures::lock::Mutex;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
 use serde::{Deserialize, Serialize};
 
 use crate::announce::{announce, believe};
+use crate::answer::Asker;
 use crate::compute::{Compute, StartArgs};
+use crate::handle::{Handle, Order};
 use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
@@ -67,18 +67,6 @@ pub struct NodeArgs {
     pub prefer: Option<Tier>,
 }
 
-/// A handle of a running node. The node stops when the last one is dropped.
-#[derive(Debug, Clone)]
-pub struct Handle(Arc<Mutex<mpsc::Sender<Command>>>);
-
-impl Handle {
-    /// Sends a command; waits while the engine is busy. A node that has stopped ignores it.
-    pub async fn send(&self, command: Command) {
-        // One sender for all clones: every further one would add a place to the queue.
-        let _stopped = self.0.lock().await.send(command).await;
-    }
-}
-
 /// Starts a node. The second result is everything that it tells its user.
 ///
 /// # Errors
@@ -87,10 +75,10 @@ pub fn start(args: NodeArgs) -> Result<(Handle, mpsc::Receiver<Event>), cdi_net:
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     let (events, event_queue) = mpsc::channel(EVENTS);
     task::spawn(run(args, command_queue, events));
-    Ok((Handle(Arc::new(Mutex::new(commands))), event_queue))
+    Ok((Handle::new(commands), event_queue))
 }
 
-async fn run(args: NodeArgs, commands: mpsc::Receiver<Command>, mut events: mpsc::Sender<Event>) {
+async fn run(args: NodeArgs, commands: mpsc::Receiver<Order>, mut events: mpsc::Sender<Event>) {
     let me = args.keypair.public().peer_id();
     // Without a reader there is nobody to tell; the engine then ends with its commands.
     let _gone = events.send(Event::Identity { peer: me }).await;
@@ -266,14 +254,18 @@ struct Engine {
 }
 
 impl Engine {
-    async fn run(mut self, mut commands: mpsc::Receiver<Command>, net: Events) {
+    async fn run(mut self, mut commands: mpsc::Receiver<Order>, net: Events) {
         let mut net = net.fuse();
         let mut refresh = Ticker::every(REFRESH);
         let mut announced = Instant::now();
         loop {
             select! {
                 command = commands.next() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(Order::Command(command)) => self.command(command).await,
+                    Some(Order::Ask(ask, sender, stopped)) => {
+                        let asker = Asker::Caller(sender);
+                        task::spawn(answer::answer(self.node.clone(), ask, asker, stopped));
+                    }
                     None => return self.node.net.shutdown().await,
                 },
                 event = net.next() => match event {
@@ -316,7 +308,7 @@ impl Engine {
                 let (stop, stopped) = oneshot::channel();
                 // Dropping the earlier sender stops the earlier answer.
                 self.answer = Some(stop);
-                task::spawn(answer::answer(node, ask, stopped));
+                task::spawn(answer::answer(node.clone(), ask, Asker::User(node), stopped));
             }
             Command::StopAnswer => self.answer = None,
             Command::Visibility { hidden } => {

@@ -22,6 +22,7 @@ mod answer;
 mod call;
 mod engine;
 mod guests;
+mod handle;
 mod host;
 mod lane;
 mod network;
@@ -32,5 +33,6 @@ mod shared;
 mod uplink;
 mod wire;
 
-pub use engine::{Handle, NodeArgs, start};
+pub use engine::{NodeArgs, start};
+pub use handle::{Answering, Handle};
 pub use network::network_of;

@@ -112,6 +112,8 @@ pub(crate) struct State {
     pub(crate) sequence: u64,
     /// Announcements of others that were malformed, forged or stale.
     pub(crate) disbelieved: u64,
+    /// Answers that this node is asking for now.
+    pub(crate) answers: usize,
     /// Progress of the last load.
     pub(crate) progress: Option<Progress>,
     /// How fast this node computes, as far as the user knows.

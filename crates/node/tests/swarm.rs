@@ -5,12 +5,14 @@ mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use cdi_node::Answering;
 use cdi_node::text;
-use cdi_node::view::{Command, Finish, HostLayers, Link, RouteMode};
+use cdi_node::view::{AnswerEvent, Command, Finish, HostLayers, Link, RouteMode};
 use cdi_platform::port::{Port, PortError};
 use cdi_platform::task;
+use futures::StreamExt as _;
 
-use support::{Answer, STORY, node, node_with, relay};
+use support::{Answer, PATIENCE, STORY, greedy, node, node_with, relay};
 
 const QUESTION: &str = "What is a shard?";
 
@@ -115,4 +117,29 @@ fn text_that_stops_once() -> Result<Port, PortError> {
         }
     });
     Ok(here)
+}
+
+async fn whole(mut answering: Answering) -> Answer {
+    let mut answer = Answer::default();
+    while let Some(event) = tokio::time::timeout(PATIENCE, answering.next()).await.expect("an event in time") {
+        answer.add(event);
+    }
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_ask_beside_each_other_and_hang_up() {
+    let relay = relay().await;
+    let mut asking = node(&relay).await;
+    let [story, answer] =
+        [asking.ask(STORY, RouteMode::ThisTab, |_| ()).await, asking.ask(QUESTION, RouteMode::ThisTab, |_| ()).await];
+    let ask = |question| asking.handle.ask(greedy(question, RouteMode::ThisTab));
+    let (first, second, mut third) = futures::join!(ask(STORY), ask(QUESTION), ask(STORY));
+    // The third hangs up when it has read a little: the others do not notice.
+    while !matches!(third.next().await, Some(AnswerEvent::Text { .. })) {}
+    drop(third);
+    let (first, second) = futures::join!(whole(first), whole(second));
+    assert_eq!((first.text, second.text), (story.text, answer.text));
+    assert!(matches!((first.end, second.end), (Some(Ok(_)), Some(Ok(_)))));
+    relay.shutdown().await;
 }

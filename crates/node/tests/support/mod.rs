@@ -130,26 +130,36 @@ impl Node {
         }
     }
 
-    /// Asks, and calls `at_token` with the number of tokens so far whenever there are more.
+    /// Asks as the user does, and calls `at_token` with the number of tokens so far whenever there are more.
     pub async fn ask(&mut self, question: &str, route: RouteMode, mut at_token: impl FnMut(u32)) -> Answer {
-        let messages = vec![Message { role: "user".to_owned(), content: question.to_owned() }];
-        let ask = Ask { messages, route, sampling: Sampling::GREEDY, max_tokens: 220 };
-        self.handle.send(Command::Ask(ask)).await;
+        self.handle.send(Command::Ask(greedy(question, route))).await;
         let mut answer = Answer::default();
         self.until(|event| {
             let Event::Answer(event) = event else { return false };
-            match event.clone() {
-                AnswerEvent::Route { stages, .. } => answer.routes.push(stages),
-                AnswerEvent::Text { text, tokens } => {
-                    answer.text += &text;
-                    at_token(tokens);
-                }
-                AnswerEvent::Done(stats) => answer.end = Some(Ok(stats)),
-                AnswerEvent::Failed { message } => answer.end = Some(Err(message)),
+            if let AnswerEvent::Text { tokens, .. } = event {
+                at_token(*tokens);
             }
+            answer.add(event.clone());
             answer.end.is_some()
         })
         .await;
         answer
     }
+}
+
+impl Answer {
+    pub fn add(&mut self, event: AnswerEvent) {
+        match event {
+            AnswerEvent::Route { stages, .. } => self.routes.push(stages),
+            AnswerEvent::Text { text, .. } => self.text += &text,
+            AnswerEvent::Done(stats) => self.end = Some(Ok(stats)),
+            AnswerEvent::Failed { message } => self.end = Some(Err(message)),
+        }
+    }
+}
+
+/// One question, answered with the most likely tokens.
+pub fn greedy(question: &str, route: RouteMode) -> Ask {
+    let messages = vec![Message { role: "user".to_owned(), content: question.to_owned() }];
+    Ask { messages, route, sampling: Sampling::GREEDY, max_tokens: 220 }
 }
