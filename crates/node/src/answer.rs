@@ -139,6 +139,7 @@ async fn try_answer(
         me: node.me,
     };
     let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
+    asker.tell(AnswerEvent::Started { prompt_tokens }).await;
     let (text, ids) = mpsc::channel(TEXT_QUEUE);
     let (spoken, writer) = speak(asker.clone(), node.number(), reader, ids);
     let (inputs, mut input_queue) = mpsc::channel(INCOMING);

@@ -61,8 +61,7 @@ async fn try_host(node: &Node, wish: HostLayers, resume: Option<LayerRange>) -> 
         settle(node).await;
     }
     let info = &model.info;
-    let fits = u32::try_from(node.limits.budget_bytes / info.weight_bytes.div_ceil(u64::from(info.layers)).max(1));
-    let fits = fits.unwrap_or(u32::MAX).min(info.layers);
+    let fits = node.fits(&model);
     let count = match wish {
         HostLayers::Auto => placement::default_layers(info.layers, info.weight_bytes, node.limits.budget_bytes),
         HostLayers::Exactly(layers) => layers.min(fits),

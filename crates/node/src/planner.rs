@@ -27,16 +27,21 @@ pub(crate) struct Plan {
 /// Plans a way through `layers`, without the nodes that failed this session.
 pub(crate) fn plan(node: &Node, model: &Model, layers: LayerRange, mode: RouteMode, client: &Client) -> Plan {
     let state = node.state();
-    let me_spare = if client.excluded(&node.me) { 0 } else { model.info.layers };
+    let usable = !client.excluded(&node.me);
+    // What the user asks for outright is tried; what nobody asked for must fit.
+    let me_spare = if usable { node.fits(model) } else { 0 };
+    let all_layers = if usable { model.info.layers } else { 0 };
     let local_layer_ms = state.local_layer_ms().unwrap_or(UNKNOWN_LOCAL_LAYER_MS);
     let local_ms = local_layer_ms * f64::from(layers.count());
-    let alone = || route::plan(layers, &[], node.me, me_spare);
+    let alone = |spare| route::plan(layers, &[], node.me, spare);
     let through_swarm = || {
         let candidates = candidates(&state, model, client, node);
         route::plan(layers, &candidates, node.me, me_spare)
     };
     match mode {
-        RouteMode::ThisTab => Plan { route: alone(), why: "You chose this tab: nothing leaves it.".to_owned() },
+        RouteMode::ThisTab => {
+            Plan { route: alone(all_layers), why: "You chose this tab: nothing leaves it.".to_owned() }
+        }
         RouteMode::Swarm => {
             let route = through_swarm();
             let why = route.as_ref().map_or_else(String::new, |r| swarm_words(r, node, local_ms));
@@ -45,7 +50,7 @@ pub(crate) fn plan(node: &Node, model: &Model, layers: LayerRange, mode: RouteMo
         RouteMode::Auto => {
             let swarm = through_swarm().filter(|r| r.legs.iter().all(|leg| !leg.fetch));
             match swarm {
-                Some(swarm) if swarm.expected_ms < local_ms || me_spare == 0 => {
+                Some(swarm) if swarm.expected_ms < local_ms || me_spare < layers.count() => {
                     let why = swarm_words(&swarm, node, local_ms);
                     Plan { route: Some(swarm), why }
                 }
@@ -54,10 +59,10 @@ pub(crate) fn plan(node: &Node, model: &Model, layers: LayerRange, mode: RouteMo
                         "This tab alone is expected at {local_ms:.0} ms a token, the swarm at {:.0} ms.",
                         swarm.expected_ms
                     );
-                    Plan { route: alone(), why }
+                    Plan { route: alone(me_spare), why }
                 }
                 None => Plan {
-                    route: alone(),
+                    route: alone(me_spare),
                     why: "No peers host all layers, so this tab computes them itself.".to_owned(),
                 },
             }

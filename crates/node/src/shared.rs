@@ -302,6 +302,12 @@ impl Shared {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Layers of the model that this node's memory has room for.
+    pub(crate) fn fits(&self, model: &Model) -> u32 {
+        let layer_bytes = model.info.weight_bytes.div_ceil(u64::from(model.info.layers)).max(1);
+        u32::try_from(self.limits.budget_bytes / layer_bytes).unwrap_or(u32::MAX).min(model.info.layers)
+    }
+
     /// Tells the user; waits while the user's queue is full, so that nothing is lost.
     pub(crate) async fn emit(&self, event: Event) {
         // Without a reader there is nobody to tell.

@@ -267,6 +267,11 @@ pub struct Progress {
 /// Progress of the current answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
+    /// The question was read.
+    Started {
+        /// Its length.
+        prompt_tokens: u32,
+    },
     /// The route, at the start and whenever it changes.
     Route {
         /// Its stages, first to last.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use cdi_net::Address;
 use cdi_types::Network;
 
+use crate::api::ApiAccess;
 use crate::ice::Turn;
 use crate::tls::TlsSource;
 
@@ -68,6 +69,8 @@ pub struct Config {
     pub bandwidth_bytes: u64,
     /// TLS for page and WebSocket; `None` for a proxy in front, or for a machine that nobody else reaches.
     pub tls: Option<TlsSource>,
+    /// Who may use the API.
+    pub api: ApiAccess,
     /// Whether connections from this machine are a proxy's, whose `X-Forwarded-For` says where clients come from.
     pub behind_proxy: bool,
 }
@@ -89,6 +92,7 @@ impl Default for Config {
             turn: None,
             bandwidth_bytes: crate::limits::DEFAULT_BANDWIDTH_BYTES,
             tls: None,
+            api: ApiAccess::default(),
             behind_proxy: false,
         }
     }

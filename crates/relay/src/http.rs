@@ -84,7 +84,7 @@ struct Description {
 }
 
 /// Everything that the port serves.
-pub(crate) fn router(site: Site, blocks: Blocks) -> Router {
+pub(crate) fn router(site: Site, blocks: Blocks, api: Option<Router>) -> Router {
     let gate = Arc::new(Gate {
         rates: Mutex::new(Rates::new(HTTP_RATE)),
         metrics: site.metrics.clone(),
@@ -98,6 +98,7 @@ pub(crate) fn router(site: Site, blocks: Blocks) -> Router {
         .route("/relay.json", get(describe))
         .with_state(Arc::new(site))
         .merge(ipfs::router(blocks))
+        .merge(api.unwrap_or_default())
         .fallback_service(page)
         .layer(from_fn_with_state(gate, admit))
         .layer(map_response(add_headers))

@@ -7,6 +7,7 @@
 mod accept;
 mod address;
 mod admission;
+mod api;
 mod certificate;
 mod config;
 mod connections;
@@ -31,6 +32,7 @@ mod tls;
 mod webrtc;
 mod websocket;
 
+pub use api::ApiAccess;
 pub use config::{Config, StunListen, WebRtcListen};
 pub use ice::Turn;
 pub use relay::{Relay, RelayError, RelayHandle};

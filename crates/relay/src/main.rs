@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use cdi_net::Address;
-use cdi_relay::{Config, Relay, RelayError, RelayHandle, StunListen, TlsSource, Turn, WebRtcListen};
+use cdi_relay::{ApiAccess, Config, Relay, RelayError, RelayHandle, StunListen, TlsSource, Turn, WebRtcListen};
 use cdi_types::Network;
 use clap::Parser;
 
@@ -96,6 +96,9 @@ struct Arguments {
     /// Certificates in PEM format by which that authority is known, when it is a private one.
     #[arg(long, value_name = "FILE", requires = "acme_directory")]
     acme_roots: Option<PathBuf>,
+    /// Who may use the OpenAI- and Ollama-compatible API below /v1 and /api, whose compute is the swarm.
+    #[arg(long, value_enum, default_value_t = ApiAccess::Local)]
+    api: ApiAccess,
     /// A proxy on this machine takes the clients' connections: its X-Forwarded-For says who they are.
     #[arg(long)]
     behind_proxy: bool,
@@ -163,6 +166,7 @@ impl Arguments {
             turn,
             bandwidth_bytes: self.bandwidth.saturating_mul(MBIT_BYTES),
             tls,
+            api: self.api,
             behind_proxy: self.behind_proxy,
         })
     }

@@ -1,7 +1,7 @@
 //! Starts and stops a relay: identity, sockets, swarm, HTTP.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use cdi_model::import::ImportError;
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::admission::Admission;
+use crate::api::ApiAccess;
 use crate::certificate::CertificateError;
 use crate::config::{Config, StunListen};
 use crate::http::Site;
@@ -29,7 +30,7 @@ use crate::swarm::{Behaviour, Bounds};
 use crate::tls::{Tls, TlsError, TlsSource};
 use crate::webrtc::WebRtc;
 use crate::websocket::Upgrades;
-use crate::{accept, address, certificate, genesis, http, ice, identity, stop, stun, swarm, webrtc};
+use crate::{accept, address, api, certificate, genesis, http, ice, identity, stop, stun, swarm, webrtc};
 
 /// Why a relay did not start.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +114,11 @@ impl Relay {
     /// # Errors
     /// See [`RelayError`].
     pub async fn start(config: Config) -> Result<RelayHandle, RelayError> {
+        // The way to a running relay is long; whoever waits for it need not carry it.
+        Box::pin(Self::launch(config)).await
+    }
+
+    async fn launch(config: Config) -> Result<RelayHandle, RelayError> {
         // The port first: the most likely failure, and it should leave nothing behind.
         let listen = |reason| RelayError::Listen { address: config.listen, reason };
         let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
@@ -179,17 +185,27 @@ impl Relay {
             upgraded,
             services: services.clone(),
         };
-        let router = http::router(site, Arc::new(blocks));
         let (stop, stopped) = stop::channel();
+        let inside = match config.api {
+            ApiAccess::Off => None,
+            _ => Some(inside(local, config.tls.is_some()).await?),
+        };
+        let api = inside.as_ref().map(|inside| api::start(config.api, inside.address, config.network)).transpose()?;
+        let router = http::router(site, Arc::new(blocks), api);
         let (secure, reload) = (config.tls.is_some(), Arc::new(Notify::new()));
         let tls = config.tls.map(|source| Tls::start(source, reload.clone(), stopped.clone())).transpose()?;
         let health = metrics.health.clone();
-        let mut tasks = vec![
+        let mut tasks = Vec::new();
+        if let Some(listener) = inside.and_then(|inside| inside.listener) {
+            let (router, metrics, stopped) = (router.clone(), metrics.clone(), stopped.clone());
+            tasks.push(tokio::spawn(accept::serve(listener, None, router, false, metrics, stopped)));
+        }
+        tasks.extend([
             tokio::spawn(accept::serve(listener, tls, router, config.behind_proxy, metrics, stopped.clone())),
             tokio::spawn(line.run(stopped.clone())),
             tokio::spawn(Box::pin(worker.run(stopped.clone()))),
             tokio::spawn(ice::serve(services, asked)),
-        ];
+        ]);
         tasks.extend(stun_socket.map(|socket| tokio::spawn(stun::serve(socket, health, stopped))));
         tracing::info!(%http_addr, peer = %peer_id, %model, network = %config.network, "relay started");
         if let Some(webrtc) = webrtc {
@@ -197,6 +213,23 @@ impl Relay {
         }
         Ok(RelayHandle { http_addr, secure, peer_id, p2p_addresses, stun_addr, webrtc, reload, stop, tasks })
     }
+}
+
+/// Where the relay's own node reaches it.
+struct Inside {
+    address: SocketAddr,
+    /// One of its own, where the other speaks TLS under a name that this machine may not know.
+    listener: Option<TcpListener>,
+}
+
+async fn inside(local: SocketAddr, secure: bool) -> Result<Inside, RelayError> {
+    if !secure {
+        return Ok(Inside { address: local, listener: None });
+    }
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let refused = |reason| RelayError::Listen { address: free, reason };
+    let listener = TcpListener::bind(free).await.map_err(refused)?;
+    Ok(Inside { address: listener.local_addr().map_err(refused)?, listener: Some(listener) })
 }
 
 /// The socket for STUN. The number of the HTTP port is a convenience, so that another one will do.

@@ -69,6 +69,7 @@ impl Turn {
     /// Takes in one event of this answer.
     pub fn apply(&mut self, event: AnswerEvent) {
         match event {
+            AnswerEvent::Started { .. } => {}
             AnswerEvent::Route { stages, why } => {
                 let changes = self.route.as_ref().map_or(0, |r| r.changes + u32::from(r.stages != stages));
                 self.route = Some(Route { stages, why, changes });

@@ -42,7 +42,11 @@ pub struct Answer {
 }
 
 pub async fn relay() -> RelayHandle {
-    Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), ..Config::default() }).await.expect("a relay")
+    relay_with(Config::default()).await
+}
+
+pub async fn relay_with(config: Config) -> RelayHandle {
+    Relay::start(Config { listen: ([127, 0, 0, 1], 0).into(), ..config }).await.expect("a relay")
 }
 
 pub async fn node(relay: &RelayHandle) -> Node {
@@ -150,6 +154,7 @@ impl Node {
 impl Answer {
     pub fn add(&mut self, event: AnswerEvent) {
         match event {
+            AnswerEvent::Started { .. } => {}
             AnswerEvent::Route { stages, .. } => self.routes.push(stages),
             AnswerEvent::Text { text, .. } => self.text += &text,
             AnswerEvent::Done(stats) => self.end = Some(Ok(stats)),

@@ -31,7 +31,7 @@ const LAYERS: &[Layer] = &[
         &["cdi-types", "cdi-platform", "cdi-store", "cdi-net", "cdi-model", "cdi-compute", "cdi-swarm", "cdi-ledger"],
         true,
     ),
-    layer("cdi-gateway", &["cdi-types", "cdi-node"], false),
+    layer("cdi-gateway", &["cdi-types", "cdi-platform", "cdi-node"], false),
     layer(
         "cdi-relay",
         &["cdi-types", "cdi-platform", "cdi-webrtc", "cdi-net", "cdi-model", "cdi-node", "cdi-gateway"],

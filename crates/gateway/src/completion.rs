@@ -1,0 +1,148 @@
+//! One answer as both interfaces need it: pieces of text that end at a stop text, and the figures at the end.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use cdi_node::view::{AnswerEvent, AnswerStats, Finish};
+use futures::StreamExt as _;
+
+use crate::gateway::Running;
+use crate::problem::Problem;
+use crate::stop::{Passed, Stops};
+
+/// Why an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The model or a stop text ended it.
+    Stop,
+    /// The token limit, or the end of the context.
+    Length,
+}
+
+impl Reason {
+    /// As both interfaces call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct End {
+    pub(crate) reason: Reason,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) tokens: u32,
+    /// From the question to the first text.
+    pub(crate) until_first: Duration,
+    /// From the question to the end.
+    pub(crate) total: Duration,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Piece {
+    Text(String),
+    End(End),
+}
+
+/// An answer being read.
+pub(crate) struct Completion {
+    running: Option<Running>,
+    stops: Stops,
+    asked: Instant,
+    first: Option<Instant>,
+    prompt_tokens: u32,
+    tokens: u32,
+    ready: VecDeque<Piece>,
+}
+
+impl Completion {
+    pub(crate) fn new(running: Running, stops: Vec<String>) -> Self {
+        Self {
+            running: Some(running),
+            stops: Stops::new(stops),
+            asked: Instant::now(),
+            first: None,
+            prompt_tokens: 0,
+            tokens: 0,
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next piece; `None` after the end. An error is the last one.
+    pub(crate) async fn next(&mut self) -> Option<Result<Piece, Problem>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(Ok(piece));
+            }
+            let event = self.running.as_mut()?.answering.next().await;
+            match event {
+                Some(AnswerEvent::Route { .. }) => {}
+                Some(AnswerEvent::Started { prompt_tokens }) => self.prompt_tokens = prompt_tokens,
+                Some(AnswerEvent::Text { text, tokens }) => {
+                    self.first.get_or_insert_with(Instant::now);
+                    self.tokens = tokens;
+                    self.text(&text);
+                }
+                Some(AnswerEvent::Done(stats)) => self.done(&stats),
+                Some(AnswerEvent::Failed { message }) => {
+                    self.running = None;
+                    return Some(Err(Problem::swarm(message)));
+                }
+                None => {
+                    self.running = None;
+                    return Some(Err(Problem::stopped()));
+                }
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        let Passed { text, stopped } = self.stops.push(text);
+        if !text.is_empty() {
+            self.ready.push_back(Piece::Text(text));
+        }
+        if stopped {
+            // Dropping it frees every stage.
+            self.running = None;
+            self.end(Reason::Stop);
+        }
+    }
+
+    fn end(&mut self, reason: Reason) {
+        let now = Instant::now();
+        let (prompt_tokens, tokens) = (self.prompt_tokens, self.tokens);
+        let until_first = self.first.unwrap_or(now).duration_since(self.asked);
+        let total = now.duration_since(self.asked);
+        self.ready.push_back(Piece::End(End { reason, prompt_tokens, tokens, until_first, total }));
+    }
+
+    fn done(&mut self, stats: &AnswerStats) {
+        self.running = None;
+        let held = self.stops.finish();
+        if !held.is_empty() {
+            self.ready.push_back(Piece::Text(held));
+        }
+        let reason = match stats.finish {
+            Finish::Length => Reason::Length,
+            Finish::EndOfText | Finish::Stopped => Reason::Stop,
+        };
+        self.tokens = stats.tokens;
+        self.end(reason);
+    }
+
+    /// The whole text and the end.
+    pub(crate) async fn whole(mut self) -> Result<(String, End), Problem> {
+        let mut whole = String::new();
+        while let Some(piece) = self.next().await {
+            match piece? {
+                Piece::Text(text) => whole += &text,
+                Piece::End(end) => return Ok((whole, end)),
+            }
+        }
+        Err(Problem::stopped())
+    }
+}

@@ -1,0 +1,27 @@
+//! `/v1/models`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::problem::respond;
+use crate::gateway::{Gateway, Model};
+
+/// All models.
+pub(super) async fn list(State(gateway): State<Gateway>) -> Response {
+    let models: Vec<Value> = gateway.models().iter().map(describe).collect();
+    Json(json!({ "object": "list", "data": models })).into_response()
+}
+
+/// One model.
+pub(super) async fn one(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
+    match gateway.model(&name) {
+        Ok(model) => Json(describe(&model)).into_response(),
+        Err(problem) => respond(&problem),
+    }
+}
+
+fn describe(model: &Model) -> Value {
+    json!({ "id": model.view.name, "object": "model", "created": model.known_since, "owned_by": "cdi" })
+}

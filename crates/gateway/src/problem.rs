@@ -1,0 +1,70 @@
+//! Why a request is refused, in words that the interfaces share. Each interface gives them its own shape.
+
+use axum::http::StatusCode;
+
+/// Why a request is refused, or an answer ended early.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// Of the response.
+    pub status: StatusCode,
+    /// For people: what is wrong, and what to do.
+    pub message: String,
+    /// The parameter that is wrong.
+    pub parameter: Option<&'static str>,
+    /// For programs, e.g. `model_not_found`.
+    pub code: Option<&'static str>,
+    /// Seconds after which another attempt makes sense.
+    pub retry_after: Option<u32>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), parameter: None, code, retry_after: None }
+    }
+
+    /// The request is not one.
+    pub(crate) fn malformed(status: StatusCode, message: impl Into<String>) -> Self {
+        Self::new(status, Some("invalid_request"), message)
+    }
+
+    /// A parameter has no usable value.
+    pub(crate) fn parameter(name: &'static str, message: impl Into<String>) -> Self {
+        Self { parameter: Some(name), ..Self::new(StatusCode::BAD_REQUEST, Some("invalid_value"), message) }
+    }
+
+    /// A parameter that the interface knows and this gateway does not have.
+    pub(crate) fn unsupported(name: &'static str) -> Self {
+        let message = format!("{name} is not supported by this gateway yet. Leave it out.");
+        Self { parameter: Some(name), ..Self::new(StatusCode::NOT_IMPLEMENTED, Some("unsupported_parameter"), message) }
+    }
+
+    pub(crate) fn no_model(name: &str) -> Self {
+        let message = format!("The model `{name}` does not exist here. The list of models names those that do.");
+        Self { parameter: Some("model"), ..Self::new(StatusCode::NOT_FOUND, Some("model_not_found"), message) }
+    }
+
+    /// The node has not heard of its model yet.
+    pub(crate) fn starting() -> Self {
+        let message = "The gateway is starting and knows no model yet. Try again in some seconds.";
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("starting"), message);
+        Self { retry_after: Some(2), ..problem }
+    }
+
+    /// All places are taken.
+    pub(crate) fn busy() -> Self {
+        let message = "The gateway answers as many requests as it can. Try again in some seconds.";
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, Some("busy"), message);
+        Self { retry_after: Some(5), ..problem }
+    }
+
+    /// The swarm gave no answer, and says why.
+    pub(crate) fn swarm(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("swarm"), message)
+    }
+
+    /// The node has stopped.
+    pub(crate) fn stopped() -> Self {
+        Self::swarm("The gateway's node has stopped.")
+    }
+}
