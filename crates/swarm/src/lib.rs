@@ -10,4 +10,6 @@ pub mod placement;
 pub mod registry;
 pub mod relocation;
 pub mod route;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stage;
