@@ -76,6 +76,7 @@ fn advert(state: &State, node: &Shared) -> Advert {
         shards: held.into_iter().chain(claimed).collect(),
         spare_layers: hosting.spare(),
         kv_room: state.kv_room(node.limits.compute.kv_bytes),
+        stages: u32::try_from(state.stages.len()).unwrap_or(u32::MAX),
         upload_bytes_per_s: node.uplink.bytes_per_s(),
         hidden: state.hidden,
     }

@@ -25,7 +25,7 @@ use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
 use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
-use crate::{answer, host, relocate, serve};
+use crate::{answer, coverage, host, relocate, serve};
 
 /// Commands that wait for the engine.
 const COMMANDS: usize = 32;
@@ -280,6 +280,7 @@ impl Engine {
                     if std::mem::take(&mut self.greet) || announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
                         announced = Instant::now();
                         announce(&self.node).await;
+                        coverage::look(&self.node);
                         task::spawn(host::measure(self.node.clone()));
                     }
                     let dirty = std::mem::take(&mut self.node.state().dirty);

@@ -20,6 +20,7 @@ pub mod view;
 mod announce;
 mod answer;
 mod call;
+mod coverage;
 mod engine;
 mod guests;
 mod handle;

@@ -265,7 +265,7 @@ impl Runner {
                 let kernel_id = self.node.state().kernel_id.clone();
                 self.stage.reopen(*open, &kernel_id)
             }
-            Ok(Control::Tokens { position, ids, .. }) => self.stage.tokens(position, &ids),
+            Ok(Control::Tokens { position, ids, fork, .. }) => self.stage.tokens(fork, position, &ids),
             Ok(Control::Query) => vec![Action::Reply(self.stage.status())],
             Ok(Control::Close) => vec![Action::End],
             Ok(_) | Err(_) => {

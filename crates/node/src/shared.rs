@@ -132,6 +132,8 @@ pub(crate) struct State {
     pub(crate) stages: HashMap<StageKey, RunningStage>,
     /// Whether this node should host other layers.
     pub(crate) relocation: Relocation,
+    /// Layers that too few nodes held at the last look.
+    pub(crate) scarce: Vec<LayerRange>,
 }
 
 /// A stage that this node runs.

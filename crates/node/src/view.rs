@@ -321,6 +321,17 @@ pub struct AnswerStats {
     pub finish: Finish,
     /// Route changes on the way.
     pub failovers: u32,
+    /// Guesses at the next tokens that were computed along.
+    pub drafts: Drafts,
+}
+
+/// How good the guesses at the next tokens were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drafts {
+    /// Computed along with known tokens.
+    pub offered: u64,
+    /// Those that the model then chose.
+    pub accepted: u64,
 }
 
 /// How an answer ended.

@@ -131,6 +131,7 @@ mod tests {
             shards: shards.collect(),
             spare_layers: 0,
             kv_room: 0,
+            stages: 0,
             upload_bytes_per_s: 0,
             hidden: false,
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use cdi_swarm::sim::{Scenario, run};
+use cdi_swarm::sim::{LogNormal, Scenario, run};
 
 /// Seeds of a run in continuous integration.
 const SEEDS: u64 = 1_000;
@@ -41,6 +41,19 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(report, run(&scenario));
     assert!(report.answered > 0, "{report}");
     assert_ne!(report.messages, run(&Scenario { seed: 6, ..scenario }).messages);
+}
+
+#[test]
+fn drafts_hide_latency() {
+    let far = |speculate| {
+        let calm = Scenario { seconds: 60, lifetime_s: None, partitions: 0, refusing: 0.0, slow: 0.0, ..Scenario::of(6, 3) };
+        let access_ms = LogNormal { median: 50.0, sigma: 0.1 };
+        let report = run(&Scenario { access_ms, speculate, askers: 1, answer_tokens: 100, ..calm });
+        assert_eq!(report.violations, Vec::<String>::new());
+        report.tokens_per_s.expect("answers").p50
+    };
+    let (plain, drafted) = (far(false), far(true));
+    assert!(drafted > 1.6 * plain, "{plain:.1} tokens/s without drafts, {drafted:.1} with them");
 }
 
 #[test]

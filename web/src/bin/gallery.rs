@@ -2,7 +2,7 @@
 //! Not shipped.
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Event, Finish, HostingState, HostingView, Link,
+    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostingState, HostingView, Link,
     ModelView, PeerView, Progress, StageView,
 };
 use cdi_types::advert::Tier;
@@ -196,6 +196,7 @@ fn answer(state: &str) -> Vec<AnswerEvent> {
             tokens_per_s: 23.6,
             finish,
             failovers,
+            drafts: Drafts { offered: 40, accepted: 26 },
         })
     };
     let first = route(

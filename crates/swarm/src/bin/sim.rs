@@ -37,6 +37,9 @@ struct Args {
     /// Share of nodes that are ten times slower than they say.
     #[arg(long)]
     slow: Option<f64>,
+    /// Without drafts.
+    #[arg(long)]
+    plain: bool,
     /// Also writes the result as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -54,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
     if let Some(median) = args.access_ms {
         scenario.access_ms = LogNormal { median, ..scenario.access_ms };
     }
+    scenario.speculate &= !args.plain;
     scenario.askers = args.askers.unwrap_or(scenario.askers);
     scenario.lying = args.lying.unwrap_or(scenario.lying);
     scenario.slow = args.slow.unwrap_or(scenario.slow);

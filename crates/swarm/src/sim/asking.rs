@@ -78,6 +78,7 @@ impl World {
             end_of_text: Vec::new(),
             sampling,
             me: self.nodes[node as usize].peer,
+            speculate: self.scenario.speculate,
         };
         let (client, actions) = Client::start(spec, self.now_ms());
         self.figures.asked += 1;
@@ -186,6 +187,9 @@ impl World {
             }
         }
         self.figures.answered += 1;
+        let (drafted, accepted) = session.client.drafts();
+        self.figures.drafted += drafted;
+        self.figures.accepted += accepted;
         self.figures.failovers += u64::from(session.client.failovers());
         let rows = session.prompt.len() as u64 + u64::from(self.scenario.answer_tokens) - 1;
         self.figures.useful_rows += rows * u64::from(layers);
@@ -235,6 +239,7 @@ impl World {
                 spare_layers: advert.spare_layers,
                 layer_ms: f64::from(shard.decode_ms) / f64::from(shard.layers.count()),
                 hop_ms: STAGE_OVERHEAD_MS + hop_ms,
+                stages: advert.stages,
                 hidden: advert.hidden,
             })
         };

@@ -8,7 +8,7 @@ use cdi_types::{LayerRange, PeerId};
 
 use super::scenario::CONTEXT;
 use super::world::{Event, SECOND_US, StageKey, World};
-use crate::placement::neediest;
+use crate::placement::{Policy, neediest};
 use crate::registry::{HEARTBEAT_MS, Registry};
 use crate::relocation::{Relocation, may_leave};
 
@@ -157,7 +157,6 @@ impl World {
         let step_us = if self.own_views() { SECOND_US / 2 } else { 5 * SECOND_US };
         self.at(now_us + step_us, Event::Look { node: number });
         let fetched_us = now_us + micros(self.rng.log_normal(FETCH_S.0, FETCH_S.1));
-        let serves = self.stages.range((number, 0, 0)..).next().is_some_and(|(key, _)| key.0 == number);
         let node = &mut self.nodes[number as usize];
         let view = &mut self.views[node.view];
         view.evict(now_ms);
@@ -175,13 +174,8 @@ impl World {
                 true
             }
             (_, Some(_)) => false,
-            // Running sessions come first.
-            (Some(_), None) if serves => {
-                node.relocation = Relocation::default();
-                false
-            }
             (Some(_), None) => {
-                let to = node.relocation.consider(view, &node.peer, &model, layers, now_ms);
+                let to = node.relocation.consider(view, &node.peer, (&model, layers), &Policy::default(), now_ms);
                 node.claim = to.map(|to| (to, fetched_us));
                 to.is_some()
             }
@@ -230,6 +224,7 @@ impl World {
             shards: node.held.map(|layers| shard(layers, true)).into_iter().chain(claim).collect(),
             spare_layers: 0,
             kv_room: CONTEXT,
+            stages: u32::try_from(self.stages_at(number).count()).unwrap_or(u32::MAX),
             upload_bytes_per_s: 0,
             hidden: false,
         }

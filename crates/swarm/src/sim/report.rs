@@ -18,6 +18,8 @@ pub(super) struct Figures {
     pub(super) tokens: u64,
     pub(super) failovers: u64,
     pub(super) moves: u64,
+    pub(super) drafted: u64,
+    pub(super) accepted: u64,
     /// Rows times layers.
     pub(super) computed_rows: u64,
     pub(super) useful_rows: u64,
@@ -100,6 +102,10 @@ pub struct Report {
     pub coverage: f64,
     /// Hosts that moved to other layers.
     pub moves: u64,
+    /// Drafts that were computed along.
+    pub drafted: u64,
+    /// Share of them that was right.
+    pub acceptance: f64,
     /// Share of computed rows that are in no answer: replays, answers given up, drafts that were wrong.
     pub wasted: f64,
     /// Messages between nodes, gossip excepted.
@@ -135,6 +141,8 @@ impl Report {
             whole_twice: share(figures.twice_samples, figures.samples),
             coverage: share(figures.layers_covered, figures.layers_sampled),
             moves: figures.moves,
+            drafted: figures.drafted,
+            acceptance: share(figures.accepted, figures.drafted),
             wasted: 1.0 - share(figures.useful_rows, figures.computed_rows.max(figures.useful_rows)),
             messages: world.messages,
             violations: world.violations,
@@ -170,6 +178,7 @@ impl fmt::Display for Report {
         writeln!(f, "| every layer held twice | {:.1} % of the time |", self.whole_twice * 100.0)?;
         writeln!(f, "| layers held | {:.2} % |", self.coverage * 100.0)?;
         writeln!(f, "| hosts that moved | {} |", self.moves)?;
+        writeln!(f, "| drafts | {}, {:.0} % right |", self.drafted, self.acceptance * 100.0)?;
         writeln!(f, "| wasted work | {:.1} % |", self.wasted * 100.0)?;
         writeln!(f, "| messages | {} |", self.messages)?;
         writeln!(f, "| nodes that ever joined | {} |", self.joined)?;

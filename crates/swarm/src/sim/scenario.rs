@@ -64,6 +64,8 @@ pub struct Scenario {
     pub answer_tokens: u32,
     /// Share of questions that are answered with a temperature.
     pub sampled: f64,
+    /// Whether clients feed drafts.
+    pub speculate: bool,
 }
 
 /// Longest prompt.
@@ -98,6 +100,7 @@ impl Scenario {
             prompt_tokens: LogNormal { median: 60.0, sigma: 0.8 },
             answer_tokens: 60,
             sampled: 0.5,
+            speculate: true,
         }
     }
 
@@ -125,6 +128,7 @@ impl Scenario {
             partition_s: f64::from(rng.between(1, 10)),
             prompt_tokens: LogNormal { median: 30.0, sigma: 1.0 },
             answer_tokens: 24,
+            speculate: rng.chance(0.8),
             ..Self::of(nodes, seed)
         }
     }

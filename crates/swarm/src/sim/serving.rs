@@ -57,11 +57,16 @@ impl World {
         let Some(run) = self.stages.get_mut(&key) else { return };
         let actions = match message {
             Control::Open(open) => run.stage.reopen(*open, "sim"),
-            Control::Tokens { position, ids, .. } => run.stage.tokens(position, &ids),
+            Control::Tokens { position, ids, fork, .. } => run.stage.tokens(fork, position, &ids),
             Control::Query => vec![Action::Reply(run.stage.status())],
             _ => vec![Action::End],
         };
         self.apply(key, actions);
+    }
+
+    /// Stages that a node runs.
+    pub(super) fn stages_at(&self, number: u32) -> impl Iterator<Item = &StageRun> {
+        self.stages.range((number, 0, 0)..).take_while(move |(key, _)| key.0 == number).map(|(_, run)| run)
     }
 
     fn prepare(&mut self, id: u64, number: u32, open: Open) {
