@@ -135,7 +135,8 @@ async fn stage(net: Net, stream: NetStream, bad: Arc<Mutex<Bad>>) {
     while let Ok(Some(message)) = read_message(&mut reader, MAX_CONTROL_BYTES).await {
         match Control::decode(&message).expect("a control message") {
             Control::Open(open) => {
-                let granted = Control::Granted { attempt: open.attempt, have: 0, kernel_id: "hostile".to_owned(), drafts: false };
+                let granted =
+                    Control::Granted { attempt: open.attempt, have: 0, kernel_id: "hostile".to_owned(), drafts: false };
                 write_message(&mut writer, &granted.encode().expect("encodes"), MAX_CONTROL_BYTES)
                     .await
                     .expect("sends");

@@ -135,7 +135,8 @@ impl Swarm {
                 }
             }
             (_, Some(_)) => return node.heartbeat_ms <= now_ms,
-            (Some(_), None) => match node.relocation.consider(&node.registry, &peer, (&model, layers), &policy, now_ms) {
+            (Some(_), None) => match node.relocation.consider(&node.registry, &peer, (&model, layers), &policy, now_ms)
+            {
                 Some(to) => node.claim = Some((to, fetch_ms)),
                 None => return node.heartbeat_ms <= now_ms,
             },

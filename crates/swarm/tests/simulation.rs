@@ -46,7 +46,8 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn drafts_hide_latency() {
     let far = |speculate| {
-        let calm = Scenario { seconds: 60, lifetime_s: None, partitions: 0, refusing: 0.0, slow: 0.0, ..Scenario::of(6, 3) };
+        let calm =
+            Scenario { seconds: 60, lifetime_s: None, partitions: 0, refusing: 0.0, slow: 0.0, ..Scenario::of(6, 3) };
         let access_ms = LogNormal { median: 50.0, sigma: 0.1 };
         let report = run(&Scenario { access_ms, speculate, askers: 1, answer_tokens: 100, ..calm });
         assert_eq!(report.violations, Vec::<String>::new());
