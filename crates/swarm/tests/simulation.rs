@@ -54,7 +54,7 @@ fn drafts_hide_latency() {
         report.tokens_per_s.expect("answers").p50
     };
     let (plain, drafted) = (far(false), far(true));
-    assert!(drafted > 1.6 * plain, "{plain:.1} tokens/s without drafts, {drafted:.1} with them");
+    assert!(drafted > 1.3 * plain, "{plain:.1} tokens/s without drafts, {drafted:.1} with them");
 }
 
 #[test]
