@@ -362,7 +362,7 @@ impl Stage {
     fn feed_next(&mut self, actions: &mut Vec<Action>) {
         if self.next == Next::Idle && self.held > 0 {
             let attempt = self.open.attempt;
-            let hello = Hello { session: self.open.session, attempt, layer: self.open.layers.end() };
+            let hello = Hello { session: self.open.session, attempt, layer: self.open.layers.end(), channel: None };
             self.next = Next::Connecting { attempt };
             let peer = self.open.next.clone().unwrap_or_default();
             actions.push(Action::ConnectNext { peer, hello });

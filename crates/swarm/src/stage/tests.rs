@@ -25,7 +25,7 @@ fn open(layers: &str, next: bool) -> Open {
 
 fn middle() -> Stage {
     let mut stage = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 }), Welcome::Have(0));
+    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, channel: None }), Welcome::Have(0));
     stage
 }
 
@@ -141,7 +141,7 @@ fn frames_of_wide_rows_stay_small() {
 fn credit_is_given_for_computed_rows_and_enforced() {
     let long = Open { max_positions: 400, prompt_len: 400, client_have: 400, ..open("2-3", true) };
     let mut stage = Stage::new(long, ROW, 400).expect("in bounds");
-    stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 });
+    stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, channel: None });
     let rows = vec![1; WINDOW_ROWS as usize];
     let mut actions = Vec::new();
     for at in (0..WINDOW_ROWS as usize).step_by(16) {
@@ -161,7 +161,7 @@ fn credit_is_given_for_computed_rows_and_enforced() {
     assert!(!failed(&stage.frame(&beyond)), "there is credit now");
 
     let mut greedy = Stage::new(stage.open().clone(), ROW, 400).expect("in bounds");
-    greedy.hello(&Hello { session: [1; 16], attempt: 0, layer: 2 });
+    greedy.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, channel: None });
     assert!(!failed(&greedy.frame(&frame(0, &rows, &[]))));
     assert!(failed(&greedy.frame(&beyond)), "more than the window");
 }
@@ -169,7 +169,7 @@ fn credit_is_given_for_computed_rows_and_enforced() {
 #[test]
 fn a_stale_stream_is_refused() {
     let mut stage = middle();
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2 }), Welcome::Have(0));
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2 }), Welcome::Refused);
+    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2, channel: None }), Welcome::Have(0));
+    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2, channel: None }), Welcome::Refused);
     assert_eq!(stage.frame(&frame(0, &[1], &[])), [], "a frame of the superseded stream is dropped");
 }
