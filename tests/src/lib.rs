@@ -28,6 +28,8 @@ mod site;
 pub mod streams;
 #[cfg(feature = "browser")]
 mod tab;
+#[cfg(feature = "peer")]
+pub mod worker_path;
 
 #[cfg(feature = "browser")]
 pub use self::{

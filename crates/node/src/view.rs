@@ -178,6 +178,8 @@ pub struct PeerView {
     pub received_bytes: u64,
     /// Bytes that went to it.
     pub sent_bytes: u64,
+    /// Of both, bytes that went from compute worker to compute worker, past the page; told once a second.
+    pub worker_bytes: u64,
     /// Bytes after which a relay ends the link.
     pub limit_bytes: Option<u64>,
 }

@@ -156,7 +156,13 @@ async fn attack(net: Net, open: Open, bad: Bad) {
     let next = PeerId::from_bytes(&open.next.clone().expect("a successor")).expect("a peer id");
     let stream = net.open_stream(next, &Network::Testnet.protocol("activations")).await.expect("opens");
     let (mut reader, mut writer) = stream.split();
-    let hello = Hello { session: open.session, attempt: open.attempt, layer: open.layers.end(), fork: open.fork };
+    let hello = Hello {
+        session: open.session,
+        attempt: open.attempt,
+        layer: open.layers.end(),
+        fork: open.fork,
+        channel: None,
+    };
     write_message(&mut writer, &cbor::encode(&hello).expect("encodes"), 1 << 20).await.expect("sends");
     let welcome = read_message(&mut reader, 1 << 20).await.expect("reads").expect("an answer");
     assert_eq!(cbor::decode::<Welcome>(&welcome).expect("a welcome"), Welcome::Have(0));

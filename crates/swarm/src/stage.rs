@@ -443,7 +443,8 @@ impl Stage {
         if self.next == Next::Idle && self.held > 0 {
             let attempt = self.open.attempt;
             let fork = Fork { branch: self.branch, position: self.floor };
-            let hello = Hello { session: self.open.session, attempt, layer: self.open.layers.end(), fork };
+            let hello =
+                Hello { session: self.open.session, attempt, layer: self.open.layers.end(), fork, channel: None };
             self.next = Next::Connecting { attempt, fork: u32::MAX };
             let peer = self.open.next.clone().unwrap_or_default();
             actions.push(Action::ConnectNext { peer, hello });

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::block::Cid;
 use crate::cbor;
+use crate::channel::ChannelLink;
 use crate::layers::LayerRange;
 use crate::sampling::Sampling;
 
@@ -181,6 +182,9 @@ pub struct Hello {
     /// The sender's branch: the receiver voids what it holds of earlier ones.
     #[serde(default, skip_serializing_if = "Fork::is_none")]
     pub fork: Fork,
+    /// The channel on which rows and credit will travel, in place of this stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelLink>,
 }
 
 /// The receiver's answer to a [`Hello`].
@@ -296,8 +300,14 @@ impl Frame {
     /// The bytes that travel.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let row_bytes = u32::try_from(self.row_bytes()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + self.payload.len());
+        self.encode_into(&mut bytes);
+        bytes
+    }
+
+    /// Appends the bytes that travel.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) {
+        let row_bytes = u32::try_from(self.row_bytes()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&FRAME_MAGIC);
         bytes.extend_from_slice(&self.session);
         for word in [self.attempt, self.position, self.rows, row_bytes, self.branch] {
@@ -305,7 +315,6 @@ impl Frame {
         }
         bytes.extend_from_slice(&self.transcript);
         bytes.extend_from_slice(&self.payload);
-        bytes
     }
 
     /// Decodes and bounds a frame. Session, attempt, position and row length are the receiver's to check.

@@ -148,6 +148,7 @@ fn peers(state: &str) -> Vec<PeerView> {
         rtt_ms: None,
         received_bytes: 0,
         sent_bytes: 0,
+        worker_bytes: 0,
         limit_bytes: None,
     };
     let other = |n: u8, link, range: Option<&str>, tier, hidden, rtt_ms| PeerView {
@@ -160,6 +161,7 @@ fn peers(state: &str) -> Vec<PeerView> {
         rtt_ms,
         received_bytes: if link.is_some() { 1_250_000 } else { 0 },
         sent_bytes: if link.is_some() { 48_000 } else { 0 },
+        worker_bytes: if link.is_some() { 900_000 } else { 0 },
         limit_bytes: (link == Some(Link::Relayed)).then_some(1 << 30),
     };
     let mut all = vec![own];

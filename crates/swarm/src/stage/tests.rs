@@ -26,7 +26,10 @@ fn open(layers: &str, next: bool) -> Open {
 
 fn middle() -> Stage {
     let mut stage = Stage::new(open("2-3", true), ROW, 8).expect("in bounds");
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default() }), Welcome::Have(0));
+    assert_eq!(
+        stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default(), channel: None }),
+        Welcome::Have(0)
+    );
     stage
 }
 
@@ -142,7 +145,7 @@ fn frames_of_wide_rows_stay_small() {
 fn credit_is_given_for_computed_rows_and_enforced() {
     let long = Open { max_positions: 400, prompt_len: 400, client_have: 400, ..open("2-3", true) };
     let mut stage = Stage::new(long, ROW, 400).expect("in bounds");
-    stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default() });
+    stage.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default(), channel: None });
     let rows = vec![1; WINDOW_ROWS as usize];
     let mut actions = Vec::new();
     for at in (0..WINDOW_ROWS as usize).step_by(16) {
@@ -162,7 +165,7 @@ fn credit_is_given_for_computed_rows_and_enforced() {
     assert!(!failed(&stage.frame(&beyond)), "there is credit now");
 
     let mut greedy = Stage::new(stage.open().clone(), ROW, 400).expect("in bounds");
-    greedy.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default() });
+    greedy.hello(&Hello { session: [1; 16], attempt: 0, layer: 2, fork: Fork::default(), channel: None });
     assert!(!failed(&greedy.frame(&frame(0, &rows, &[]))));
     assert!(failed(&greedy.frame(&beyond)), "more than the window");
 }
@@ -170,8 +173,14 @@ fn credit_is_given_for_computed_rows_and_enforced() {
 #[test]
 fn a_stale_stream_is_refused() {
     let mut stage = middle();
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2, fork: Fork::default() }), Welcome::Have(0));
-    assert_eq!(stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2, fork: Fork::default() }), Welcome::Refused);
+    assert_eq!(
+        stage.hello(&Hello { session: [1; 16], attempt: 2, layer: 2, fork: Fork::default(), channel: None }),
+        Welcome::Have(0)
+    );
+    assert_eq!(
+        stage.hello(&Hello { session: [1; 16], attempt: 1, layer: 2, fork: Fork::default(), channel: None }),
+        Welcome::Refused
+    );
     assert_eq!(stage.frame(&frame(0, &[1], &[])), [], "a frame of the superseded stream is dropped");
 }
 
