@@ -84,6 +84,7 @@ async fn body(response: Response) -> Value {
 async fn both_interfaces_answer_as_the_swarm_does() {
     let api = Api::start().await;
     let mut host = api.host().await;
+    host.see_nodes(0).await;
     let alone = host.ask(STORY, RouteMode::ThisTab, |_| ()).await.text;
     let model = api.model().await;
 
