@@ -9,6 +9,8 @@ mod browser;
 #[cfg(feature = "browser")]
 pub mod chat;
 #[cfg(feature = "browser")]
+mod clients;
+#[cfg(feature = "browser")]
 mod driver;
 #[cfg(feature = "browser")]
 mod firefox;
@@ -34,6 +36,7 @@ pub mod worker_path;
 #[cfg(feature = "browser")]
 pub use self::{
     browser::Browser,
+    clients::Clients,
     firefox::{Firefox, FirefoxTab},
     foreign::{NodePeer, Peer, PeerTab},
     reference::{Reference, references},

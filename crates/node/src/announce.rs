@@ -29,8 +29,11 @@ pub(crate) enum Disbelief {
     Stale,
 }
 
-/// Announces this node on gossip, now.
+/// Announces this node on gossip, now. One that has no room for layers only asks, and is nobody's business.
 pub(crate) async fn announce(node: &Node) {
+    if node.limits.budget_bytes == 0 {
+        return;
+    }
     let (advert, sequence) = {
         let mut state = node.state();
         // Unix time, so that a node that restarts goes on above what others remember.

@@ -57,7 +57,7 @@ pub struct NodeArgs {
     pub worker: Port,
     /// Starts the text half, when there is something to ask.
     pub text: crate::text::Start,
-    /// Most bytes of weights to hold.
+    /// Most bytes of weights to hold. A node without any only asks, and the others do not hear of it.
     pub budget_bytes: u64,
     /// Most bytes of blocks to store.
     pub store_bytes: u64,
