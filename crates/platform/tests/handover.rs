@@ -5,7 +5,7 @@
 use cdi_platform::channel::{End, is_transferable, pair};
 use cdi_platform::port::{Packet, Port, PortError};
 use cdi_platform::testing::async_test;
-use wasm_bindgen::{JsCast as _, JsValue};
+use wasm_bindgen::JsCast as _;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::RtcDataChannel;
 
@@ -37,8 +37,8 @@ fn agreed(side: u32) -> Option<RtcDataChannel> {
 #[async_test]
 async fn a_worker_uses_the_channel_that_its_page_planned() {
     assert!(is_transferable(), "Chromium transfers data channels");
-    let connected = js_sys::eval(CONNECTED).expect("a script").dyn_into().expect("a promise");
-    JsFuture::from(connected).await.map(|_: JsValue| ()).expect("connected");
+    let connected: js_sys::Promise = js_sys::eval(CONNECTED).expect("a script").dyn_into().expect("a promise");
+    JsFuture::from(connected).await.expect("connected");
     let mut port = Port::spawn_worker(ECHO).expect("starts");
     // What is no plan stays in its thread, and the port goes on.
     let unplanned = Packet { channel: Some(pair().0), ..Packet::default() };

@@ -66,12 +66,15 @@ pub(super) enum Input {
     Close,
 }
 
+/// Input, and the page's receipt if it came from there.
+pub(super) type Queued = (Input, Option<Receipt>);
+
 /// Where the input of a stage goes.
 #[derive(Debug, Clone)]
-pub(super) struct Inbox(Rc<RefCell<mpsc::Sender<(Input, Option<Receipt>)>>>);
+pub(super) struct Inbox(Rc<RefCell<mpsc::Sender<Queued>>>);
 
 impl Inbox {
-    pub(super) fn new() -> (Self, mpsc::Receiver<(Input, Option<Receipt>)>) {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Queued>) {
         let (sender, queue) = mpsc::channel(INPUT_QUEUE);
         (Self(Rc::new(RefCell::new(sender))), queue)
     }
@@ -79,7 +82,7 @@ impl Inbox {
     /// `false` when there is no room; a stage that is over has room for everything.
     pub(super) fn put(&self, input: Input, receipt: Option<Receipt>) -> bool {
         let sent = self.0.borrow_mut().try_send((input, receipt));
-        sent.is_ok_and(|()| true) || self.0.borrow().is_closed()
+        sent.is_ok() || self.0.borrow().is_closed()
     }
 }
 
@@ -159,7 +162,7 @@ impl Runner {
     ///
     /// # Errors
     /// What the kernels said; the client was told.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<(Input, Option<Receipt>)>) -> Result<(), WorkError> {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Queued>) -> Result<(), WorkError> {
         let mut failure = None;
         let mut actions = vec![Action::Reply(self.stage.granted(&self.kernel_id))];
         while self.apply(actions) {

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::*;
 use crate::call::unpack;
-use crate::compute::stage::Receipt;
+use crate::compute::stage::Queued;
 
-type Queue = mpsc::Receiver<(Input, Option<Receipt>)>;
+type Queue = mpsc::Receiver<Queued>;
 
 /// What the page reads.
 #[derive(Deserialize)]
