@@ -106,6 +106,10 @@ impl Net {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let network = args.network;
         let (worker, events) = Worker::new(args, receiver)?;
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "natively it is Send and Sync; in a browser nothing leaves its thread"
+        )]
         let commands = Arc::new(Mutex::new(commands));
         // Boxed: the swarm's state is large.
         cdi_platform::task::spawn(Box::pin(worker.run()));

@@ -32,7 +32,7 @@ impl End {
     /// What came from a page. It is opened at once: messages that arrive before it has a handler are lost.
     pub(crate) fn from_transferred(value: &JsValue) -> Option<Self> {
         let channel: &RtcDataChannel = value.dyn_ref()?;
-        Some(Self(Kind::Made(Box::new(attach(channel.clone())))))
+        Some(Self(Kind::Made(Box::new(attach(channel)))))
     }
 }
 
@@ -54,7 +54,7 @@ pub fn is_transferable() -> bool {
 }
 
 pub(super) fn open(plan: Plan) -> Option<(Writer, Reader)> {
-    plan().map(attach)
+    plan().map(|channel| attach(&channel))
 }
 
 /// A channel and what its events leave behind.
@@ -68,7 +68,7 @@ pub(super) struct Channel {
     listeners: RefCell<Vec<EventListener>>,
 }
 
-fn attach(channel: RtcDataChannel) -> (Writer, Reader) {
+fn attach(channel: &RtcDataChannel) -> (Writer, Reader) {
     channel.set_binary_type(RtcDataChannelType::Arraybuffer);
     let (incoming, messages) = async_channel::bounded(INCOMING);
     let (waiting, closed) = (RefCell::new(None), Cell::new(false));
@@ -77,7 +77,7 @@ fn attach(channel: RtcDataChannel) -> (Writer, Reader) {
     // Weak: a channel that listened to itself would never be dropped.
     let listen = |name: &'static str, handle: fn(&Channel, &web_sys::Event)| {
         let shared = Rc::downgrade(&shared);
-        EventListener::new(&channel, name, move |event| {
+        EventListener::new(channel, name, move |event| {
             if let Some(shared) = shared.upgrade() {
                 handle(&shared, event);
             }
