@@ -24,7 +24,7 @@ use crate::handle::{Handle, Order};
 use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
-use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
+use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView, ServedView};
 use crate::{answer, host, relocate, serve};
 
 /// Commands that wait for the engine.
@@ -131,7 +131,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Order>, mut events: mpsc::
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
-    let engine = Engine { node, answer: None, greet: false };
+    let engine = Engine { node, answer: None, greet: false, served: ServedView::default() };
     engine.run(commands, net_events).await;
     drop((boot, served));
 }
@@ -251,6 +251,8 @@ struct Engine {
     answer: Option<oneshot::Sender<()>>,
     /// Whether somebody joined who has not heard of this node yet.
     greet: bool,
+    /// What the user knows of what was computed for others.
+    served: ServedView,
 }
 
 impl Engine {
@@ -281,6 +283,10 @@ impl Engine {
                         announced = Instant::now();
                         announce(&self.node).await;
                         task::spawn(host::measure(self.node.clone()));
+                    }
+                    let served = self.node.state().served;
+                    if std::mem::replace(&mut self.served, served) != served {
+                        self.node.emit(Event::Served(served)).await;
                     }
                     let dirty = std::mem::take(&mut self.node.state().dirty);
                     if dirty {

@@ -119,7 +119,7 @@ async fn session(node: Node, peer: PeerId, mut wire: Wire) {
         return tracing::info!(%peer, "a session must begin with a request");
     };
     let refusal = match prepare(&node, peer, *open, &mut wire).await {
-        Ok(Some((stage, key))) => return run(&node, stage, key, wire).await,
+        Ok(Some((stage, key))) => return run(&node, peer, stage, key, wire).await,
         Ok(None) => return,
         Err(refusal) => refusal,
     };
@@ -204,13 +204,24 @@ async fn reply(wire: &mut Wire, message: Control) {
 }
 
 /// Drives a stage until its client leaves or it fails.
-async fn run(node: &Node, stage: Stage, key: StageKey, wire: Wire) {
+async fn run(node: &Node, client: PeerId, stage: Stage, key: StageKey, wire: Wire) {
     let (inputs, input_queue) = mpsc::channel(INPUT_QUEUE);
     let (layers, positions) = (stage.open().layers, stage.open().max_positions);
     node.state().stages.insert(key, RunningStage { layers, positions, inputs: inputs.clone() });
     let granted = Action::Reply(stage.granted(&node.state().kernel_id));
-    let mut runner =
-        Runner { node: node.clone(), stage, key, wire, inputs, kernels: Fuse::terminated(), inbound: None, next: None };
+    let for_others = client != node.me;
+    node.state().served.sessions += u64::from(for_others);
+    let mut runner = Runner {
+        node: node.clone(),
+        stage,
+        key,
+        wire,
+        inputs,
+        kernels: Fuse::terminated(),
+        inbound: None,
+        next: None,
+        for_others,
+    };
     if runner.apply(vec![granted]).await {
         runner.serve(input_queue).await;
     }
@@ -230,6 +241,8 @@ struct Runner {
     /// The predecessor's current link, and the way back; rows by any other are stale.
     inbound: Option<(u64, mpsc::Sender<u32>)>,
     next: Option<NextLink>,
+    /// Whether the client is another node.
+    for_others: bool,
 }
 
 /// The link to the successor.
@@ -305,6 +318,15 @@ impl Runner {
     }
 
     fn computed(&mut self, result: Result<Stepped, ComputeError>) -> Vec<Action> {
+        let before = held(&self.stage);
+        let actions = self.take_in(result);
+        if self.for_others {
+            self.node.state().served.tokens += u64::from(held(&self.stage).saturating_sub(before));
+        }
+        actions
+    }
+
+    fn take_in(&mut self, result: Result<Stepped, ComputeError>) -> Vec<Action> {
         match result {
             Ok(Stepped::Rows(rows)) => self.stage.computed(Output::Rows(rows)),
             Ok(Stepped::Tokens(tokens)) => self.stage.computed(Output::Tokens(tokens)),
@@ -367,6 +389,14 @@ impl Runner {
         let (frames, queue) = mpsc::channel(self.stage.open().max_positions as usize);
         let work = next(self.node.clone(), peer.to_vec(), hello, link, queue, self.inputs.clone());
         self.next = Some(NextLink { link, frames, _task: task::spawn(work).abort_on_drop() });
+    }
+}
+
+/// Positions that a stage has computed.
+fn held(stage: &Stage) -> u32 {
+    match stage.status() {
+        Control::Held { have } => have,
+        _ => 0,
     }
 }
 
