@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use cdi_node::view::{Command, Event, HostingState};
-use cdi_platform::task;
 use futures::StreamExt as _;
 use wasm_bindgen::JsCast as _;
 use wasm_bindgen::closure::Closure;
+use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
 use crate::components::{Alerts, Chat, Composer, Header, History, Host, Identity, Models, Nav, Swarm};
@@ -81,7 +81,7 @@ impl Component for App {
         });
         let on_visibility = watch_visibility(act.clone());
         let on_hash = watch_hash(act.clone());
-        task::spawn(restore(ctx.props().profile.clone(), act.clone()));
+        spawn_local(restore(ctx.props().profile.clone(), act.clone()));
         let open_history = ctx.link().callback(|()| Message::History(true));
         let close_history = ctx.link().callback(|()| Message::History(false));
         Self { state, act, ask, history_open: false, open_history, close_history, on_visibility, on_hash }
@@ -97,7 +97,7 @@ impl Component for App {
         }
         for what in state.take_keep() {
             let (profile, act) = (ctx.props().profile.clone(), self.act.clone());
-            task::spawn(async move {
+            spawn_local(async move {
                 if let Err(error) = profile.keep(what).await {
                     act.emit(Action::Trouble(format!("{}: {error}.", m::NOT_KEPT)));
                 }

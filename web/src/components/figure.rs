@@ -1,8 +1,6 @@
 //! A figure with its label, and the figure that counts time.
 
-use cdi_platform::task;
-use cdi_platform::time::Ticker;
-use std::time::Duration;
+use gloo_timers::callback::Interval;
 use yew::prelude::*;
 
 use crate::app::now_ms;
@@ -47,9 +45,9 @@ pub fn Uptime(props: &UptimeProps) -> Html {
         let seconds = seconds.clone();
         use_effect_with(props.hosting, move |hosting| {
             let clock = hosting.then(|| {
-                let begun = now_ms();
+                let (begun, seconds) = (now_ms(), seconds.clone());
                 seconds.set(Some(0));
-                task::spawn(count(begun, seconds.setter())).abort_on_drop()
+                Interval::new(1_000, move || seconds.set(Some(whole_seconds(now_ms() - begun))))
             });
             if !hosting {
                 seconds.set(None);
@@ -63,10 +61,6 @@ pub fn Uptime(props: &UptimeProps) -> Html {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a positive time; casts saturate")]
-async fn count(begun: f64, seconds: UseStateSetter<Option<u64>>) {
-    let mut ticker = Ticker::every(Duration::from_secs(1));
-    loop {
-        ticker.tick().await;
-        seconds.set(Some(((now_ms() - begun) / 1e3) as u64));
-    }
+fn whole_seconds(ms: f64) -> u64 {
+    (ms / 1e3) as u64
 }

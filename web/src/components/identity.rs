@@ -1,8 +1,9 @@
 //! Keys, and what this page stored.
 
 use cdi_platform::secret::Protection;
-use cdi_platform::{storage, task};
+use cdi_platform::storage;
 use cdi_types::PeerId;
+use wasm_bindgen_futures::spawn_local;
 use yew::prelude::*;
 
 use super::{Copy, Erase, Export, Import};
@@ -29,14 +30,14 @@ pub fn Identity(props: &IdentityProps) -> Html {
     {
         let (account, profile) = (account.clone(), props.profile.clone());
         use_effect_with((), move |()| {
-            task::spawn(async move {
+            spawn_local(async move {
                 account.set(Some(profile.account().await.map_err(|error| error.to_string())));
             });
         });
         let stored = stored.clone();
         use_effect_with(props.shown, move |shown| {
             if *shown {
-                task::spawn(async move { stored.set(storage::estimate().await) });
+                spawn_local(async move { stored.set(storage::estimate().await) });
             }
         });
     }

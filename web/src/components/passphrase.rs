@@ -2,9 +2,9 @@
 
 use std::future::Future;
 
-use cdi_platform::task;
 use cdi_store::account::{AccountError, MAX_EXPORT_BYTES, MIN_PASSPHRASE_CHARS};
 use wasm_bindgen::JsCast as _;
+use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{File, HtmlInputElement};
 use yew::prelude::*;
 
@@ -109,7 +109,7 @@ pub fn Import(props: &ImportProps) -> Html {
 fn work(said: &Said, job: impl Future<Output = Result<&'static str, AccountError>> + 'static) {
     said.set(Some(Ok(m::WORKING)));
     let said = said.clone();
-    task::spawn(async move {
+    spawn_local(async move {
         cdi_platform::time::sleep(std::time::Duration::from_millis(30)).await;
         said.set(Some(job.await.map_err(|error| error.to_string())));
     });
@@ -121,7 +121,7 @@ async fn read(file: &File) -> Option<String> {
     if file.size() > MAX_EXPORT_BYTES as f64 {
         return None;
     }
-    let text = wasm_bindgen_futures::JsFuture::from(file.unchecked_ref::<web_sys::Blob>().text()).await;
+    let text = JsFuture::from(file.unchecked_ref::<web_sys::Blob>().text()).await;
     text.ok()?.as_string()
 }
 
