@@ -3,11 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use cdi_tests::{Browser, Relay, Site, Within, references};
+use cdi_tests::{Browser, Relay, Site, Tab, references};
 use serde_json::{Value, json};
 
-/// From navigation to a connected node, from a press to serving, from a question to the last token.
-const LONG: Within = Within::seconds(180);
 /// Impacts that fail the test; the others are printed.
 const GRAVE: [&str; 2] = ["serious", "critical"];
 
@@ -17,20 +15,16 @@ async fn axe_finds_nothing_serious_on_any_screen() -> Result<()> {
     let axe = fs::read_to_string(&axe).with_context(|| format!("cannot read {}", axe.display()))?;
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
-    let tab = browser.open(&format!("{}?compute=cpu", relay.url())).await?;
-    tab.wait_for_state("connection", &["connected"], LONG).await?;
+    let tab = Tab::join(&browser, &format!("{}?compute=cpu", relay.url())).await?;
     tab.eval(&axe, vec![]).await?;
     let mut grave = Vec::new();
     // The landing first, then with an answer, a kept chat, open settings and hosted layers.
     grave.extend(findings(&tab, "landing").await?);
     tab.click("settings").await?;
-    tab.choose("route-mode", "tab").await?;
     let question = &references()?.first().context("a reference")?.question.clone();
-    tab.type_into("prompt", question).await?;
-    tab.click("send").await?;
-    tab.wait_for_state("answer", &["done"], LONG).await?;
-    tab.click("host-shard").await?;
-    tab.wait_for_state("hosting", &["hosting"], LONG).await?;
+    tab.send("tab", question).await?;
+    tab.answer().await?;
+    tab.host().await?;
     tab.click("erase").await?;
     for (width, height) in [(1280, 900), (360, 740)] {
         tab.resize(width, height).await?;
@@ -47,7 +41,7 @@ async fn axe_finds_nothing_serious_on_any_screen() -> Result<()> {
 }
 
 /// What axe finds on what is shown, printed; the grave part of it.
-async fn findings(tab: &cdi_tests::Tab<'_>, shown: &str) -> Result<Vec<String>> {
+async fn findings(tab: &Tab<'_>, shown: &str) -> Result<Vec<String>> {
     let script = "const done = arguments[arguments.length - 1]; \
         axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => done(violations.map((found) => \
         [found.impact, found.id, found.nodes.map((node) => node.target.join(' ')).join(', ')])));";

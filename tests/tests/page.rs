@@ -2,39 +2,19 @@
 //! opens without a network, and erases.
 
 use anyhow::{Context, Result};
+use cdi_tests::chat::JOIN;
 use cdi_tests::{Browser, Relay, Tab, Within, references};
 use serde_json::{Value, json};
 
-/// From navigation to a connected node, including the download of the page.
-const JOIN: Within = Within::seconds(60);
-/// From pressing the button to serving.
-const HOST: Within = Within::seconds(90);
-/// From a question to the last token, including the first download of the model.
-const ANSWER: Within = Within::seconds(180);
 /// Anything that needs no network.
 const SOON: Within = Within::seconds(60);
 
 const SCREENS: [&str; 5] = ["chat", "host", "swarm", "models", "identity"];
 
-async fn join<'a>(browser: &'a Browser, url: &str) -> Result<Tab<'a>> {
-    let tab = browser.open(url).await?;
-    tab.wait_for_state("connection", &["connected"], JOIN).await?;
-    Ok(tab)
-}
-
-async fn host(tab: &Tab<'_>) -> Result<()> {
-    tab.wait_until("return !document.querySelector('[data-testid=host-shard]').disabled", &Value::Null, JOIN).await?;
-    tab.click("host-shard").await?;
-    tab.wait_for_state("hosting", &["hosting"], HOST).await.map(drop)
-}
-
+/// Asks this tab alone.
 async fn ask(tab: &Tab<'_>, question: &str) -> Result<String> {
-    tab.choose("route-mode", "tab").await?;
-    tab.type_into("prompt", question).await?;
-    tab.click("send").await?;
-    let state = tab.wait_for_state("answer", &["done", "error"], ANSWER).await?;
-    anyhow::ensure!(state == "done", "the page says: {}", tab.text("error").await?);
-    Ok(tab.text("answer").await?.trim().to_owned())
+    tab.send("tab", question).await?;
+    tab.answer().await
 }
 
 /// Every screen in both themes and at both widths; none of them is wider than its window.
@@ -43,12 +23,12 @@ async fn every_screen_fits_and_is_pictured() -> Result<()> {
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
     let url = format!("{}?compute=cpu", relay.url());
-    let tab = join(&browser, &url).await?;
+    let tab = Tab::join(&browser, &url).await?;
     tab.resize(1280, 900).await?;
     tab.screenshot("page-landing-alone").await?;
-    host(&tab).await?;
-    let other = join(&browser, &url).await?;
-    host(&other).await?;
+    tab.host().await?;
+    let other = Tab::join(&browser, &url).await?;
+    other.host().await?;
     let seen = "return Number(document.querySelector('[data-testid=peers]').dataset.connected) > 0";
     tab.wait_until(seen, &Value::Null, SOON).await?;
     tab.go("chat").await?;
@@ -94,7 +74,7 @@ async fn every_screen_fits_and_is_pictured() -> Result<()> {
 async fn the_page_runs_and_loads_nothing_foreign() -> Result<()> {
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
-    let tab = join(&browser, &relay.url()).await?;
+    let tab = Tab::join(&browser, &relay.url()).await?;
     assert_eq!(tab.eval("return crossOriginIsolated", vec![]).await?, json!(true));
     for sink in [
         "document.createElement('div').innerHTML = '<b>x</b>'",
@@ -121,10 +101,10 @@ async fn the_page_runs_and_loads_nothing_foreign() -> Result<()> {
 async fn the_account_stays_until_everything_is_erased() -> Result<()> {
     let relay = Relay::start()?;
     let browser = Browser::start().await?;
-    let tab = join(&browser, &relay.url()).await?;
+    let tab = Tab::join(&browser, &relay.url()).await?;
     let did = account(&tab).await?;
     assert!(did.starts_with("did:key:z6Mk"), "{did}");
-    let other = join(&browser, &relay.url()).await?;
+    let other = Tab::join(&browser, &relay.url()).await?;
     assert_eq!(account(&other).await?, did);
     tab.reload().await?;
     assert_eq!(account(&tab).await?, did);
@@ -158,7 +138,7 @@ async fn the_page_opens_and_answers_offline() -> Result<()> {
     let mut relay = Relay::start()?;
     let browser = Browser::start().await?;
     let reference = references()?.into_iter().next().context("a reference")?;
-    let tab = join(&browser, &format!("{}?compute=cpu", relay.url())).await?;
+    let tab = Tab::join(&browser, &format!("{}?compute=cpu", relay.url())).await?;
     // From the second visit on every file goes through the service worker.
     tab.wait_until("return navigator.serviceWorker.controller !== null", &Value::Null, SOON).await?;
     tab.reload().await?;
