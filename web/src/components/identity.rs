@@ -64,7 +64,7 @@ pub fn Identity(props: &IdentityProps) -> Html {
                 <section class="card" aria-labelledby="node-title">
                     <h3 id="node-title">{ m::NODE_OF_TAB }</h3>
                     <p>{ m::NODE_LEAD }</p>
-                    { id(m::NODE_ID, "node-id", props.peer.map(|peer| peer.to_base58())) }
+                    { id(m::NODE_ID, "node-id", props.peer.map(PeerId::to_base58)) }
                 </section>
                 <section class="card" aria-labelledby="wallet-title">
                     <h3 id="wallet-title">{ m::WALLET }</h3>

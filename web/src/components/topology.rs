@@ -5,7 +5,7 @@ use std::f64::consts::TAU;
 use std::rc::Rc;
 
 use cdi_node::view::{Link, PeerView};
-use cdi_types::PeerId;
+use cdi_types::{LayerRange, PeerId};
 use yew::prelude::*;
 
 use crate::format;
@@ -35,7 +35,7 @@ pub fn Topology(props: &TopologyProps) -> Html {
     let TopologyProps { peers, route, compact } = props;
     let mut others: Vec<&PeerView> = peers.iter().filter(|peer| !peer.this).collect();
     // A stable order, so that nothing jumps: hosts by their layers, then by id.
-    others.sort_by_key(|peer| (peer.layers.map_or(u32::MAX, |l| l.first()), peer.peer.to_base58()));
+    others.sort_by_key(|peer| (peer.layers.map_or(u32::MAX, LayerRange::first), peer.peer.to_base58()));
     let more = others.len().saturating_sub(MAX_NODES);
     others.truncate(MAX_NODES);
     let center = (WIDTH / 2.0, HEIGHT / 2.0);

@@ -10,7 +10,7 @@ use crate::app::{now_ms, seed};
 use crate::format;
 use crate::markdown::Markdown;
 use crate::messages as m;
-use crate::state::{Action, AnswerState, Turn};
+use crate::state::{Action, AnswerState, Route, Turn};
 
 /// Properties of [`PastTurn`] and [`CurrentTurn`].
 #[derive(PartialEq, Properties)]
@@ -147,7 +147,7 @@ fn describe(turn: &Turn, stats: &AnswerStats) -> String {
         format::counted(stats.tokens as usize, "token"),
         format::counted(stats.failovers as usize, "failover"),
     ];
-    let peers = turn.route.as_ref().map_or(turn.peers, |route| route.peers());
+    let peers = turn.route.as_ref().map_or(turn.peers, Route::peers);
     if peers > 0 {
         parts.push(format!("with {}", format::counted(peers as usize, "peer")));
     }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
-use super::turn::{AnswerState, Turn};
+use super::turn::{AnswerState, Route, Turn};
 use cdi_node::view::{AnswerStats, Finish};
 
 /// Most characters of a title in the list.
@@ -85,7 +85,7 @@ impl KeptTurn {
         if !matches!(turn.state, AnswerState::Done | AnswerState::Error) {
             return None;
         }
-        let peers = turn.route.as_ref().map_or(0, |route| route.peers());
+        let peers = turn.route.as_ref().map_or(0, Route::peers);
         let mut kept = Self {
             question: turn.question.clone(),
             answer: turn.answer.clone(),
