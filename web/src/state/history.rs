@@ -63,9 +63,14 @@ impl State {
         self.editing = Some(turn);
     }
 
-    pub(super) fn restore(&mut self, mut chats: Vec<Chat>, parameters: Option<Parameters>) {
-        chats.truncate(MAX_CHATS);
-        self.chats = Rc::new(chats.into_iter().map(Rc::new).collect());
+    pub(super) fn restore(&mut self, kept: Vec<Chat>, parameters: Option<Parameters>) {
+        // The user may have been quicker than the storage.
+        let chats = Rc::make_mut(&mut self.chats);
+        for chat in kept {
+            if chats.len() < MAX_CHATS && chats.iter().all(|newer| newer.id != chat.id) {
+                chats.push(Rc::new(chat));
+            }
+        }
         if let Some(parameters) = parameters {
             self.parameters = Rc::new(parameters.bounded());
         }
