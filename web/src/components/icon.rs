@@ -65,7 +65,6 @@ impl Icon {
     }
 
     /// The drawing, hidden from assistive tools: a name stands beside it.
-    #[must_use]
     pub fn view(self) -> Html {
         html! {
             <svg class="icon" viewBox="0 0 24 24" width="20" height="20" aria-hidden="true">

@@ -104,7 +104,7 @@ impl KeptTurn {
     }
 
     fn shown(&self) -> Turn {
-        let stats = self.complete.then(|| AnswerStats {
+        let stats = self.complete.then_some(AnswerStats {
             tokens: self.tokens,
             prompt_tokens: self.prompt_tokens,
             first_token_ms: self.first_token_ms,
