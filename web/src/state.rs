@@ -24,7 +24,7 @@ use cdi_types::PeerId;
 
 use alerts::{AlertKind, Alerts};
 pub use archive::{Chat, Keep};
-pub use parameters::{Parameters, Style};
+pub use parameters::{Parameters, Setting, Style};
 pub use screen::Screen;
 pub use turn::{AnswerState, Route, Turn};
 
@@ -106,7 +106,7 @@ pub enum Action {
     /// Chose where answers are computed.
     ChooseRoute(RouteMode),
     /// Chose how answers are made.
-    SetParameters(Parameters),
+    Set(Setting),
     /// Chose how much to host.
     ChooseHostLayers(HostLayers),
     /// Offered this tab as a host.
@@ -190,8 +190,8 @@ impl State {
         match action {
             Action::ChooseRoute(route) => self.route = route,
             Action::ChooseHostLayers(layers) => self.host_layers = layers,
-            Action::SetParameters(parameters) => {
-                self.parameters = Rc::new(parameters.bounded());
+            Action::Set(setting) => {
+                self.parameters = Rc::new(self.parameters.with(setting));
                 self.keep.push(Keep::Parameters((*self.parameters).clone()));
             }
             Action::Dismiss(id) => Rc::make_mut(&mut self.alerts).dismiss(id),

@@ -8,7 +8,7 @@ use yew::prelude::*;
 
 use super::{Icon, Settings};
 use crate::messages as m;
-use crate::state::{Action, Parameters, Style};
+use crate::state::{Action, Parameters, Setting, Style};
 
 /// Most characters of a question. Beyond it even a long context is full.
 const MAX_PROMPT_CHARS: &str = "16000";
@@ -109,14 +109,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
             }
         })
     };
-    let choose_style = {
-        let (parameters, act) = (Rc::clone(parameters), act.clone());
-        Callback::from(move |style| {
-            let mut parameters = (*parameters).clone();
-            parameters.set_style(style);
-            act.emit(Action::SetParameters(parameters));
-        })
-    };
+    let choose_style = act.reform(|style| Action::Set(Setting::Style(style)));
     let toggle = {
         let settings = settings.clone();
         Callback::from(move |_: MouseEvent| settings.set(!*settings))

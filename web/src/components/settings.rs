@@ -7,7 +7,7 @@ use yew::prelude::*;
 
 use crate::messages as m;
 use crate::state::parameters::{MAX_ANSWER_TOKENS, MAX_SYSTEM_CHARS, MAX_TEMPERATURE};
-use crate::state::{Action, Parameters};
+use crate::state::{Action, Parameters, Setting};
 
 /// Properties of [`Settings`].
 #[derive(PartialEq, Properties)]
@@ -27,18 +27,22 @@ struct Field {
     max: String,
     step: &'static str,
     value: String,
-    set: fn(&mut Parameters, &str),
+    set: fn(&str) -> Setting,
 }
 
 /// The panel above the question box. A choice holds from the next question on, and is kept.
 #[component]
 pub fn Settings(props: &SettingsProps) -> Html {
     let SettingsProps { parameters, act } = props;
-    let on_system = change(parameters, act, |parameters, event| {
-        let Some(field) = event.target_dyn_into::<HtmlTextAreaElement>() else { return };
-        parameters.system = field.value().trim().to_owned();
-    });
-    let reset = act.reform(|_: MouseEvent| Action::SetParameters(Parameters::default()));
+    let on_system = {
+        let act = act.clone();
+        Callback::from(move |event: Event| {
+            if let Some(field) = event.target_dyn_into::<HtmlTextAreaElement>() {
+                act.emit(Action::Set(Setting::System(field.value().trim().to_owned())));
+            }
+        })
+    };
+    let reset = act.reform(|_: MouseEvent| Action::Set(Setting::Defaults));
     html! {
         <section class="settings" aria-label={m::SETTINGS}>
             <label class="field settings-system">
@@ -46,7 +50,7 @@ pub fn Settings(props: &SettingsProps) -> Html {
                 <textarea data-testid="system" rows="2" maxlength={MAX_SYSTEM_CHARS.to_string()} dir="auto" onchange={on_system}
                     placeholder={m::SYSTEM_HELP} value={parameters.system.clone()} />
             </label>
-            { for fields(parameters).into_iter().map(|field| number(field, parameters, act)) }
+            { for fields(parameters).into_iter().map(|field| number(field, act)) }
             <button type="button" class="button-quiet" onclick={reset}>{ m::RESET }</button>
         </section>
     }
@@ -63,7 +67,7 @@ fn fields(parameters: &Parameters) -> [Field; 5] {
             max: MAX_TEMPERATURE.to_string(),
             step: "0.1",
             value: parameters.temperature.to_string(),
-            set: |parameters, text| parameters.temperature = text.parse().unwrap_or(0.0),
+            set: |text| Setting::Temperature(text.parse().unwrap_or(0.0)),
         },
         Field {
             id: "top-p",
@@ -73,7 +77,7 @@ fn fields(parameters: &Parameters) -> [Field; 5] {
             max: "1".into(),
             step: "any",
             value: parameters.top_p.to_string(),
-            set: |parameters, text| parameters.top_p = text.parse().unwrap_or(1.0),
+            set: |text| Setting::TopP(text.parse().unwrap_or(1.0)),
         },
         Field {
             id: "top-k",
@@ -83,7 +87,7 @@ fn fields(parameters: &Parameters) -> [Field; 5] {
             max: "100000".into(),
             step: "1",
             value: parameters.top_k.to_string(),
-            set: |parameters, text| parameters.top_k = text.parse().unwrap_or(0),
+            set: |text| Setting::TopK(text.parse().unwrap_or(0)),
         },
         Field {
             id: "seed",
@@ -93,7 +97,7 @@ fn fields(parameters: &Parameters) -> [Field; 5] {
             max: u64::MAX.to_string(),
             step: "1",
             value: optional(parameters.seed.map(|seed| seed.to_string())),
-            set: |parameters, text| parameters.seed = text.parse().ok(),
+            set: |text| Setting::Seed(text.parse().ok()),
         },
         Field {
             id: "max-tokens",
@@ -103,16 +107,17 @@ fn fields(parameters: &Parameters) -> [Field; 5] {
             max: MAX_ANSWER_TOKENS.to_string(),
             step: "1",
             value: optional(parameters.max_tokens.map(|tokens| tokens.to_string())),
-            set: |parameters, text| parameters.max_tokens = text.parse().ok(),
+            set: |text| Setting::MaxTokens(text.parse().ok()),
         },
     ]
 }
 
-fn number(field: Field, parameters: &Rc<Parameters>, act: &Callback<Action>) -> Html {
+fn number(field: Field, act: &Callback<Action>) -> Html {
     let Field { id, label, help, min, max, step, value, set } = field;
-    let onchange = change(parameters, act, move |parameters, event| {
+    let act = act.clone();
+    let onchange = Callback::from(move |event: Event| {
         if let Some(field) = event.target_dyn_into::<HtmlInputElement>() {
-            set(parameters, field.value().trim());
+            act.emit(Action::Set(set(field.value().trim())));
         }
     });
     html! {
@@ -121,18 +126,4 @@ fn number(field: Field, parameters: &Rc<Parameters>, act: &Callback<Action>) -> 
             <input type="number" data-testid={id} inputmode="decimal" {min} {max} {step} {value} {onchange} aria-description={help} />
         </label>
     }
-}
-
-/// A listener that changes a copy of the parameters and hands it in.
-fn change(
-    parameters: &Rc<Parameters>,
-    act: &Callback<Action>,
-    apply: impl Fn(&mut Parameters, &Event) + 'static,
-) -> Callback<Event> {
-    let (parameters, act) = (Rc::clone(parameters), act.clone());
-    Callback::from(move |event: Event| {
-        let mut changed = (*parameters).clone();
-        apply(&mut changed, &event);
-        act.emit(Action::SetParameters(changed));
-    })
 }

@@ -45,6 +45,27 @@ pub enum Style {
     Custom,
 }
 
+/// One setting, as the user changes it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Setting {
+    /// The system prompt.
+    System(String),
+    /// The temperature.
+    Temperature(f32),
+    /// How many of the most likely tokens.
+    TopK(u32),
+    /// How much probability.
+    TopP(f32),
+    /// The seed, if it is to stay.
+    Seed(Option<u64>),
+    /// Most tokens of an answer.
+    MaxTokens(Option<u32>),
+    /// Several at once, by their name; [`Style::Custom`] changes nothing.
+    Style(Style),
+    /// All as they were at the first visit.
+    Defaults,
+}
+
 /// Temperature, top-k and top-p of [`Style::Varied`].
 const VARIED: (f32, u32, f32) = (0.8, 40, 0.95);
 
@@ -86,13 +107,23 @@ impl Parameters {
         }
     }
 
-    /// Sets what `style` stands for; [`Style::Custom`] changes nothing.
-    pub fn set_style(&mut self, style: Style) {
-        match style {
-            Style::Exact => self.temperature = 0.0,
-            Style::Varied => (self.temperature, self.top_k, self.top_p) = VARIED,
-            Style::Custom => {}
+    /// The same with one setting changed, every value in its range.
+    #[must_use]
+    pub fn with(&self, setting: Setting) -> Self {
+        let mut changed = self.clone();
+        match setting {
+            Setting::System(text) => changed.system = text,
+            Setting::Temperature(temperature) => changed.temperature = temperature,
+            Setting::TopK(top_k) => changed.top_k = top_k,
+            Setting::TopP(top_p) => changed.top_p = top_p,
+            Setting::Seed(seed) => changed.seed = seed,
+            Setting::MaxTokens(most) => changed.max_tokens = most,
+            Setting::Style(Style::Exact) => changed.temperature = 0.0,
+            Setting::Style(Style::Varied) => (changed.temperature, changed.top_k, changed.top_p) = VARIED,
+            Setting::Style(Style::Custom) => {}
+            Setting::Defaults => changed = Self::default(),
         }
+        changed.bounded()
     }
 }
 
@@ -117,15 +148,15 @@ mod tests {
 
     #[test]
     fn styles_are_names_of_settings() {
-        let mut parameters = Parameters::default();
-        assert_eq!((parameters.style(), parameters.sampling(7)), (Style::Exact, Sampling::GREEDY));
-        parameters.set_style(Style::Varied);
-        assert_eq!((parameters.style(), parameters.sampling(7).seed), (Style::Varied, 7));
-        parameters.top_k = 3;
-        parameters.seed = Some(11);
-        assert_eq!((parameters.style(), parameters.sampling(7).seed), (Style::Custom, 11));
-        parameters.set_style(Style::Exact);
-        assert_eq!(parameters.style(), Style::Exact);
+        let exact = Parameters::default();
+        assert_eq!((exact.style(), exact.sampling(7)), (Style::Exact, Sampling::GREEDY));
+        let varied = exact.with(Setting::Style(Style::Varied));
+        assert_eq!((varied.style(), varied.sampling(7).seed), (Style::Varied, 7));
+        let custom = varied.with(Setting::TopK(3)).with(Setting::Seed(Some(11)));
+        assert_eq!((custom.style(), custom.sampling(7).seed), (Style::Custom, 11));
+        assert_eq!(custom.with(Setting::Style(Style::Exact)).style(), Style::Exact);
+        assert_eq!(custom.with(Setting::Temperature(f32::INFINITY)).temperature, 0.0);
+        assert_eq!(custom.with(Setting::Defaults), exact);
     }
 
     #[test]

@@ -120,9 +120,7 @@ fn the_choices_of_the_user_reach_the_node() {
     let Some(Command::Ask(exact)) = ask(&mut state, "a") else { panic!("a command") };
     assert_eq!((exact.route, exact.sampling, exact.max_tokens), (RouteMode::Swarm, Sampling::GREEDY, 64));
     fail(&mut state);
-    let mut varied = Parameters::default();
-    varied.set_style(Style::Varied);
-    state.act(Action::SetParameters(varied));
+    state.act(Action::Set(Setting::Style(Style::Varied)));
     let Some(Command::Ask(varied)) = ask(&mut state, "a") else { panic!("a command") };
     assert!(varied.sampling.is_valid() && varied.sampling.temperature > 0.0);
     assert_eq!(varied.sampling.seed, 7);
