@@ -21,3 +21,5 @@ await build({
   banner: { js: "import { createRequire } from 'node:module'; const require = createRequire(import.meta.url);" }
 })
 await cp('pages', out, { recursive: true })
+// What checks our own pages for people who cannot see or point.
+await cp(join(installed, 'node_modules/axe-core/axe.min.js'), join(out, 'axe.min.js'))

@@ -89,7 +89,7 @@ impl<'a> Tab<'a> {
 
     /// The element's text as a user sees it.
     pub async fn text(&self, testid: &str) -> Result<String> {
-        Ok(self.find(testid).await?.text().await?)
+        Ok(self.seen(testid).await?.text().await?)
     }
 
     /// The value of one of the element's attributes.
@@ -99,23 +99,28 @@ impl<'a> Tab<'a> {
 
     /// Clicks the element; an error when a user could not.
     pub async fn click(&self, testid: &str) -> Result<()> {
-        self.find(testid).await?.click().await.with_context(|| format!("cannot click `{testid}`"))
+        self.seen(testid).await?.click().await.with_context(|| format!("cannot click `{testid}`"))
     }
 
     /// Types into the element, key by key.
     pub async fn type_into(&self, testid: &str, text: &str) -> Result<()> {
-        self.find(testid).await?.send_keys(text).await.with_context(|| format!("cannot type into `{testid}`"))
+        self.seen(testid).await?.send_keys(text).await.with_context(|| format!("cannot type into `{testid}`"))
     }
 
     /// Chooses the option with that value in a select element.
     pub async fn choose(&self, testid: &str, value: &str) -> Result<()> {
-        let choice = self.find(testid).await?.select_by_value(value).await;
+        let choice = self.seen(testid).await?.select_by_value(value).await;
         choice.with_context(|| format!("`{testid}` has no option {value}"))
     }
 
     /// Runs a JavaScript function body with `arguments` and returns its result.
     pub async fn eval(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
         Ok(self.browser.focus(&self.window).await?.execute(script, arguments).await?)
+    }
+
+    /// As [`Tab::eval`], of a body that calls the last of `arguments` with its result.
+    pub async fn eval_async(&self, script: &str, arguments: Vec<Value>) -> Result<Value> {
+        Ok(self.browser.focus(&self.window).await?.execute_async(script, arguments).await?)
     }
 
     /// Loads the page again.
@@ -150,6 +155,36 @@ impl<'a> Tab<'a> {
         let path = dir.join(name).with_extension("png");
         fs::write(&path, png)?;
         Ok(path)
+    }
+
+    /// Goes to a screen of the page by its navigation.
+    pub async fn go(&self, screen: &str) -> Result<()> {
+        let script = "document.querySelector(`[data-nav=\"${arguments[0]}\"]`).click()";
+        self.eval(script, vec![json!(screen)]).await?;
+        let shown = "return !document.querySelector(`[data-screen=\"${args}\"]`).hidden";
+        self.wait_until(shown, &json!(screen), Within::seconds(30)).await.map(drop)
+    }
+
+    /// Gives the page that many CSS pixels.
+    pub async fn resize(&self, width: u32, height: u32) -> Result<()> {
+        let params = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.debug("Emulation.setDeviceMetricsOverride", params).await.map(drop)
+    }
+
+    /// Sends a command of the browser's own debugging protocol to this tab.
+    pub async fn debug(&self, command: &str, params: Value) -> Result<Value> {
+        drop(self.browser.focus(&self.window).await?);
+        self.browser.debug(command, params).await
+    }
+
+    /// The element, after going to the screen that it is on, as a user does.
+    async fn seen(&self, testid: &str) -> Result<Element> {
+        let script = "const element = document.querySelector(`[data-testid=\"${arguments[0]}\"]`); \
+            return element?.closest('[data-screen][hidden]')?.dataset.screen ?? null;";
+        if let Some(screen) = self.eval(script, vec![json!(testid)]).await?.as_str() {
+            self.go(screen).await?;
+        }
+        self.find(testid).await
     }
 
     async fn find(&self, testid: &str) -> Result<Element> {

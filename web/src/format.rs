@@ -45,6 +45,16 @@ pub fn time_left(seconds: f64) -> String {
     }
 }
 
+/// A time that goes on, e.g. `42 s`, `3:07 min` or `2:15 h`.
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{}:{:02} min", seconds / 60, seconds % 60),
+        _ => format!("{}:{:02} h", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
 /// Milliseconds, e.g. `34 ms` or `1.20 s`.
 #[must_use]
 pub fn milliseconds(ms: f64) -> String {
@@ -101,6 +111,14 @@ mod tests {
     fn waits_grow_in_units() {
         let texts = [0.2, 12.4, 90.0, 4_000.0, 90_000.0].map(time_left);
         assert_eq!(texts, ["almost done", "12 s left", "2 min left", "67 min left", "25 h left"]);
+    }
+
+    #[test]
+    fn time_that_goes_on_has_two_units() {
+        assert_eq!(
+            [0, 59, 60, 187, 3_600, 8_100].map(duration),
+            ["0 s", "59 s", "1:00 min", "3:07 min", "1:00 h", "2:15 h"]
+        );
     }
 
     #[test]

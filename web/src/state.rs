@@ -1,10 +1,15 @@
 //! Everything the page shows, as a pure reduction of the node's events and the user's actions.
 
 pub mod alerts;
+pub mod archive;
 pub mod conversation;
 pub mod coverage;
 #[cfg(test)]
 mod fixtures;
+mod history;
+pub mod parameters;
+pub mod privacy;
+pub mod screen;
 #[cfg(test)]
 mod tests;
 pub mod turn;
@@ -13,12 +18,14 @@ use std::rc::Rc;
 
 use cdi_node::view::{
     AnswerEvent, Ask, Command, ComputeView, Connection, Event, HostLayers, HostingState, HostingView, ModelView,
-    PeerView, RouteMode, SpeedView,
+    PeerView, RouteMode, ServedView, SpeedView,
 };
 use cdi_types::PeerId;
-use cdi_types::sampling::Sampling;
 
 use alerts::{AlertKind, Alerts};
+pub use archive::{Chat, Keep};
+pub use parameters::{Parameters, Setting, Style};
+pub use screen::Screen;
 pub use turn::{AnswerState, Route, Turn};
 
 /// Most earlier turns kept on the page.
@@ -41,6 +48,8 @@ pub struct State {
     pub peers: Rc<Vec<PeerView>>,
     /// What this tab hosts.
     pub hosting: Rc<HostingView>,
+    /// What it computed for others since the page was opened.
+    pub served: ServedView,
     /// Bytes that came over the network in the last load of layers.
     pub fetched_bytes: u64,
     /// Earlier turns, oldest first.
@@ -51,31 +60,26 @@ pub struct State {
     pub alerts: Rc<Alerts>,
     /// Where the user wants answers computed.
     pub route: RouteMode,
-    /// How the user wants tokens chosen.
-    pub style: Style,
+    /// How the user wants answers made.
+    pub parameters: Rc<Parameters>,
     /// How much the user wants to host.
     pub host_layers: HostLayers,
+    /// What the page shows.
+    pub screen: Screen,
+    /// The conversations kept in this browser, newest first.
+    pub chats: Rc<Vec<Rc<Chat>>>,
+    /// The kept conversation that is shown; none before its first question.
+    pub chat: Option<String>,
+    /// The turn that the next question replaces, counted from the first of the conversation.
+    pub editing: Option<usize>,
+    /// Text for the question box, and how many times one was put there.
+    pub draft: (u32, Rc<str>),
     /// An answer of an earlier conversation has not ended yet; its events must not reach the next one.
     draining: bool,
-}
-
-/// How tokens are chosen, in the user's words.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Style {
-    /// The most likely token: the same question gets the same answer.
-    #[default]
-    Exact,
-    /// Drawn at random among the likely ones.
-    Varied,
-}
-
-impl Style {
-    fn sampling(self, seed: u64) -> Sampling {
-        match self {
-            Self::Exact => Sampling::GREEDY,
-            Self::Varied => Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, seed },
-        }
-    }
+    /// Questions asked on this page.
+    asked: u32,
+    /// What the browser has yet to store.
+    keep: Vec<Keep>,
 }
 
 /// What the user did.
@@ -88,7 +92,7 @@ pub enum Action {
         /// Drawn by the caller: the reducer has no randomness.
         seed: u64,
     },
-    /// Wants a failed question asked again.
+    /// Wants the last question asked again.
     Retry {
         /// As in [`Action::Ask`].
         seed: u64,
@@ -101,8 +105,8 @@ pub enum Action {
     NewChat,
     /// Chose where answers are computed.
     ChooseRoute(RouteMode),
-    /// Chose how tokens are drawn.
-    ChooseStyle(Style),
+    /// Chose how answers are made.
+    Set(Setting),
     /// Chose how much to host.
     ChooseHostLayers(HostLayers),
     /// Offered this tab as a host.
@@ -120,6 +124,25 @@ pub enum Action {
     },
     /// Dismissed an alert.
     Dismiss(u32),
+    /// Went to a screen.
+    Go(Screen),
+    /// Wants to ask a question of this conversation in other words; the later turns go with it.
+    Edit(usize),
+    /// Leaves the question as it was.
+    CancelEdit,
+    /// Opened a kept conversation.
+    OpenChat(String),
+    /// Deleted a kept conversation.
+    DeleteChat(String),
+    /// What the browser had kept was read.
+    Restored {
+        /// The conversations, newest first.
+        chats: Vec<Chat>,
+        /// The settings, if there were any.
+        parameters: Option<Parameters>,
+    },
+    /// The browser cannot do something; in the user's words.
+    Trouble(String),
 }
 
 impl State {
@@ -133,6 +156,7 @@ impl State {
             Event::Model(model) => self.model = Some(Rc::new(model)),
             Event::Peers(peers) => self.peers = Rc::new(peers),
             Event::Hosting(hosting) => self.apply_hosting(hosting),
+            Event::Served(served) => self.served = served,
             Event::Answer(event) => self.apply_answer(event),
             Event::Notice(text) => self.alert(AlertKind::Notice, text),
             Event::Error(text) => self.alert(AlertKind::Error, text),
@@ -147,27 +171,37 @@ impl State {
             Action::BeginQuestion => Some(Command::PrepareToAsk),
             Action::Stop => self.is_running().then_some(Command::StopAnswer),
             Action::NewChat => self.new_chat(),
-            Action::ChooseRoute(route) => {
-                self.route = route;
-                None
-            }
-            Action::ChooseStyle(style) => {
-                self.style = style;
-                None
-            }
-            Action::ChooseHostLayers(layers) => {
-                self.host_layers = layers;
-                None
-            }
             Action::Host => Some(Command::Host(self.host_layers)),
             Action::PauseHosting => Some(Command::PauseHosting),
             Action::ResumeHosting => Some(Command::ResumeHosting),
             Action::StopHosting => Some(Command::StopHosting),
             Action::Visibility { hidden } => Some(Command::Visibility { hidden }),
-            Action::Dismiss(id) => {
-                Rc::make_mut(&mut self.alerts).dismiss(id);
+            Action::OpenChat(id) => self.open_chat(&id),
+            Action::DeleteChat(id) => self.delete_chat(&id),
+            other => {
+                self.set(other);
                 None
             }
+        }
+    }
+
+    /// Takes in what concerns the page alone.
+    fn set(&mut self, action: Action) {
+        match action {
+            Action::ChooseRoute(route) => self.route = route,
+            Action::ChooseHostLayers(layers) => self.host_layers = layers,
+            Action::Set(setting) => {
+                self.parameters = Rc::new(self.parameters.with(setting));
+                self.keep.push(Keep::Parameters((*self.parameters).clone()));
+            }
+            Action::Dismiss(id) => Rc::make_mut(&mut self.alerts).dismiss(id),
+            Action::Go(screen) => self.screen = screen,
+            Action::Edit(turn) => self.edit(turn),
+            Action::CancelEdit => self.editing = None,
+            Action::Restored { chats, parameters } => self.restore(chats, parameters),
+            Action::Trouble(text) => self.alert(AlertKind::Error, text),
+            // Commands of the node, see `act`.
+            _ => {}
         }
     }
 
@@ -208,6 +242,9 @@ impl State {
             self.draining = !matches!(event, AnswerEvent::Done(_) | AnswerEvent::Failed { .. });
         } else if self.is_running() {
             Rc::make_mut(&mut self.current).apply(event);
+            if !self.is_running() {
+                self.keep_chat();
+            }
         }
     }
 
@@ -215,37 +252,49 @@ impl State {
         if prompt.is_empty() || !self.can_ask() {
             return None;
         }
-        if self.current.state != AnswerState::Idle {
+        if let Some(turn) = self.editing.take() {
+            Rc::make_mut(&mut self.past).truncate(turn);
+        } else if self.current.state != AnswerState::Idle {
             let past = Rc::make_mut(&mut self.past);
             if past.len() == MAX_PAST_TURNS {
                 past.remove(0);
             }
             past.push(Rc::clone(&self.current));
         }
+        self.chat.get_or_insert_with(|| format!("{seed:016x}"));
         Some(self.start(prompt, seed))
     }
 
     fn retry(&mut self, seed: u64) -> Option<Command> {
         let question = self.current.question.clone();
-        (self.current.state == AnswerState::Error && self.can_ask()).then(|| self.start(&question, seed))
-    }
-
-    fn start(&mut self, question: &str, seed: u64) -> Command {
-        self.current = Rc::new(Turn::asked(question.to_owned()));
-        let context = self.model.as_ref().map(|m| m.context);
-        Command::Ask(Ask {
-            messages: conversation::messages(&self.past, question, context),
-            route: self.route,
-            sampling: self.style.sampling(seed),
-            max_tokens: conversation::answer_tokens(context),
+        (self.current.state != AnswerState::Idle && self.can_ask()).then(|| {
+            self.editing = None;
+            self.start(&question, seed)
         })
     }
 
+    fn start(&mut self, question: &str, seed: u64) -> Command {
+        self.screen = Screen::Chat;
+        self.asked = self.asked.wrapping_add(1);
+        self.current = Rc::new(Turn::asked(self.asked, question.to_owned()));
+        let context = self.model.as_ref().map(|m| m.context);
+        let max_tokens = conversation::answer_tokens(self.parameters.max_tokens, context);
+        Command::Ask(Ask {
+            messages: conversation::messages(&self.parameters.system, &self.past, question, max_tokens, context),
+            route: self.route,
+            sampling: self.parameters.sampling(seed),
+            max_tokens,
+        })
+    }
+
+    /// Leaves the conversation; the node must be told while it answers.
     fn new_chat(&mut self) -> Option<Command> {
         let stop = self.is_running();
         self.draining |= stop;
         self.past = Rc::default();
         self.current = Rc::default();
+        self.chat = None;
+        self.editing = None;
         stop.then_some(Command::StopAnswer)
     }
 

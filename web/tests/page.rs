@@ -9,11 +9,13 @@ use cdi_node::view::{
     AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostLayers, HostingState,
     HostingView, Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
 };
+use cdi_platform::Place;
 use cdi_types::advert::Tier;
 use cdi_types::block::raw_cid;
 use cdi_types::{Keypair, LayerRange, PeerId};
 use cdi_web::app::{App, AppProps};
 use cdi_web::link::NodeLink;
+use cdi_web::profile::Profile;
 use futures::channel::mpsc;
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
@@ -37,7 +39,11 @@ impl Page {
         let commands = Rc::new(RefCell::new(Vec::new()));
         let sent = Rc::clone(&commands);
         let node = NodeLink::new(move |command| sent.borrow_mut().push(command), stream);
-        let app = yew::Renderer::<App>::with_root_and_props(root.clone(), AppProps { node }).render();
+        let app = yew::Renderer::<App>::with_root_and_props(
+            root.clone(),
+            AppProps { node, profile: Profile::new(Place::memory()) },
+        )
+        .render();
         let page = Self { root, app: Some(app), events, commands };
         page.until(|page| !page.all("answer").is_empty()).await;
         page
@@ -181,16 +187,149 @@ async fn a_streamed_answer_is_exactly_its_text() {
     assert_eq!((page.text("answer").as_str(), page.data("answer", "state").as_str()), ("", "idle"));
     page.write("What is <b>?");
     page.click("send");
-    page.answer(text("A tag:\n  <b>", 3));
-    page.answer(text("&amp;</b>", 7));
+    page.answer(text("A tag:\n<b>", 3));
+    page.answer(text(" 1 < 2</b>", 7));
     page.until(|p| p.data("answer", "tokens") == "7").await;
-    assert_eq!(page.text("answer"), "A tag:\n  <b>&amp;</b>");
+    assert_eq!(page.text("answer"), "A tag:\n<b> 1 < 2</b>");
     page.answer(done(8));
     page.until_answer("done").await;
-    assert_eq!(page.text("answer"), "A tag:\n  <b>&amp;</b>");
+    assert_eq!(page.text("answer"), "A tag:\n<b> 1 < 2</b>");
     assert_eq!(page.data("answer-stats", "failovers"), "1");
     assert_eq!(page.data("answer-stats", "tokens-per-s"), "48.50");
     assert_eq!(page.data("answer-stats", "first-token-ms"), "31.2");
+}
+
+/// What `text` looks like as an answer, as markup.
+async fn rendered(answer: &str) -> (Page, String) {
+    let page = Page::open().await;
+    page.write("question");
+    page.click("send");
+    page.answer(text(answer, 1));
+    page.answer(done(1));
+    page.until_answer("done").await;
+    let markup = page.get("answer").inner_html();
+    (page, markup)
+}
+
+#[wasm_bindgen_test]
+async fn an_answer_is_markdown() {
+    let (page, markup) = rendered("# Title\n\nSome **bold** `code`.\n\n1. a\n2. b\n\n```rust\nlet a = 1;\n```\n").await;
+    assert!(markup.contains("<h3>Title</h3>"), "{markup}");
+    assert!(markup.contains("<strong>bold</strong> <code>code</code>"), "{markup}");
+    assert!(markup.contains("<ol start=\"1\"><li>a</li><li>b</li></ol>"), "{markup}");
+    assert!(markup.contains("<span class=\"hl-keyword\">let</span>"), "{markup}");
+    assert_eq!(
+        page.get("answer").query_selector("pre code").expect("a selector").expect("code").text_content().as_deref(),
+        Some("let a = 1;\n")
+    );
+}
+
+#[wasm_bindgen_test]
+async fn a_hostile_answer_runs_nothing_and_loads_nothing() {
+    let hostile = "<script>window.hacked = 1</script>\n\n<img src=x onerror=\"window.hacked = 1\">\n\n\
+        ![spy](https://example.invalid/pixel.png)\n\n[a](javascript:window.hacked=1) [b](data:text/html,x) \
+        [c](JaVaScRiPt:1) <javascript:x> [d](https://example.invalid/ \"t\") <iframe src=//example.invalid></iframe>\n\n\
+        <a href=\"javascript:1\">x</a> <svg onload=alert(1)>\n";
+    let (page, markup) = rendered(hostile).await;
+    for tag in ["script", "img", "iframe", "svg", "style", "link", "object"] {
+        assert!(page.get("answer").query_selector(tag).expect("a selector").is_none(), "{tag} in {markup}");
+    }
+    let links = page.get("answer").query_selector_all("a").expect("a selector");
+    assert_eq!(links.length(), 1, "{markup}");
+    let link: Element = links.item(0).expect("the one").unchecked_into();
+    assert_eq!(link.get_attribute("href").as_deref(), Some("https://example.invalid/"));
+    assert_eq!(link.get_attribute("rel").as_deref(), Some("noopener noreferrer nofollow"));
+    assert!(page.text("answer").contains("<script>window.hacked = 1</script>"), "{markup}");
+    assert!(js_sys::Reflect::get(&js_sys::global(), &"hacked".into()).expect("a read").is_undefined());
+}
+
+#[wasm_bindgen_test]
+async fn absurd_nesting_is_flat() {
+    let (page, _) = rendered(&format!("{} deep", "> ".repeat(5_000))).await;
+    let deep = page.get("answer").query_selector_all("blockquote").expect("a selector").length();
+    assert!((1..20).contains(&deep), "{deep}");
+}
+
+#[wasm_bindgen_test]
+async fn a_growing_answer_keeps_its_finished_elements() {
+    let page = Page::open().await;
+    page.write("question");
+    page.click("send");
+    page.answer(text("First.\n\nSec", 1));
+    page.until(|p| p.text("answer").contains("Sec")).await;
+    let first = page.get("answer").first_element_child().expect("a paragraph");
+    page.answer(text("ond **bold**.", 2));
+    page.until(|p| p.data("answer", "tokens") == "2").await;
+    assert!(page.get("answer").first_element_child().is_some_and(|now| now == first));
+    assert_eq!(page.text("answer"), "First.Second bold.");
+}
+
+#[wasm_bindgen_test]
+async fn screens_are_links_and_all_stay() {
+    let page = Page::open().await;
+    let shown = |page: &Page| -> Vec<String> {
+        let found = page.root.query_selector_all("[data-screen]:not([hidden])").expect("a selector");
+        let name = |i| Some(found.item(i)?.unchecked_into::<Element>().get_attribute("data-screen").expect("a name"));
+        (0..found.length()).filter_map(name).collect()
+    };
+    for screen in ["host", "swarm", "models", "identity", "chat"] {
+        let link = page.root.query_selector(&format!("[data-nav={screen}]")).expect("a selector").expect("a link");
+        link.unchecked_into::<HtmlElement>().click();
+        page.until(|p| shown(p) == [screen]).await;
+    }
+    page.get("host-shard");
+    page.get("account");
+}
+
+#[wasm_bindgen_test]
+async fn an_earlier_question_can_be_asked_in_other_words() {
+    let page = Page::open().await;
+    for question in ["first", "second"] {
+        page.write(question);
+        page.click("send");
+        page.answer(done(1));
+        page.until_answer("done").await;
+    }
+    page.all("edit")[0].clone().unchecked_into::<HtmlElement>().click();
+    let field = || page.get("prompt").unchecked_into::<HtmlTextAreaElement>();
+    page.until(|_| field().value() == "first").await;
+    page.write("FIRST");
+    page.press(false);
+    page.answer(text("again", 1));
+    page.until(|p| p.text("answer") == "again").await;
+    assert_eq!(page.all("past-answer").len(), 0);
+}
+
+#[wasm_bindgen_test]
+async fn settings_reach_the_node_and_are_kept() {
+    let page = Page::open().await;
+    page.click("settings");
+    page.until(|p| !p.all("temperature").is_empty()).await;
+    for (testid, value) in [("temperature", "0.5"), ("top-k", "7"), ("seed", "42"), ("max-tokens", "9")] {
+        let field = page.get(testid).unchecked_into::<web_sys::HtmlInputElement>();
+        field.set_value(value);
+        dispatch(&field, "change");
+        page.until(|p| p.get(testid).unchecked_into::<web_sys::HtmlInputElement>().value() == value).await;
+    }
+    page.until(|p| p.get("answer-style").unchecked_into::<HtmlSelectElement>().value() == "custom").await;
+    page.write("question");
+    page.press(false);
+    let commands = page.commands.borrow();
+    let Some(Command::Ask(ask)) = commands.last() else { panic!("a question") };
+    assert_eq!((ask.sampling.temperature, ask.sampling.top_k, ask.sampling.seed, ask.max_tokens), (0.5, 7, 42, 9));
+}
+
+#[wasm_bindgen_test]
+async fn what_strangers_see_is_said() {
+    let page = Page::open().await;
+    page.write("question");
+    page.click("send");
+    let stage = |n, link| StageView { peer: peer(n), layers: layers("0-1"), link };
+    let route = |stages| AnswerEvent::Route { stages, why: "Because.".into() };
+    page.answer(route(vec![stage(0, Link::Local)]));
+    page.until(|p| p.all("exposure").len() == 1 && p.data("exposure", "exposure") == "local").await;
+    page.answer(route(vec![stage(0, Link::Local), stage(1, Link::Relayed)]));
+    page.until(|p| p.data("exposure", "exposure") == "light").await;
 }
 
 #[wasm_bindgen_test]

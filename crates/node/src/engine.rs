@@ -24,7 +24,7 @@ use crate::handle::{Handle, Order};
 use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
-use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
+use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView, ServedView};
 use crate::{answer, coverage, host, relocate, serve, worker_path};
 
 /// Commands that wait for the engine.
@@ -132,7 +132,7 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Order>, mut events: mpsc::
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
     let channels = task::spawn(worker_path::accept(node.clone())).abort_on_drop();
-    let engine = Engine { node, answer: None, greet: false };
+    let engine = Engine { node, answer: None, greet: false, served: ServedView::default() };
     engine.run(commands, net_events).await;
     drop((boot, served, channels));
 }
@@ -252,6 +252,8 @@ struct Engine {
     answer: Option<oneshot::Sender<()>>,
     /// Whether somebody joined who has not heard of this node yet.
     greet: bool,
+    /// What the user knows of what was computed for others.
+    served: ServedView,
 }
 
 impl Engine {
@@ -283,6 +285,10 @@ impl Engine {
                         announce(&self.node).await;
                         coverage::look(&self.node);
                         task::spawn(host::measure(self.node.clone()));
+                    }
+                    let served = self.node.state().served;
+                    if std::mem::replace(&mut self.served, served) != served {
+                        self.node.emit(Event::Served(served)).await;
                     }
                     let dirty = std::mem::take(&mut self.node.state().dirty);
                     if dirty {

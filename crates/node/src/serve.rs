@@ -199,7 +199,7 @@ async fn run(node: &Node, peer: PeerId, open: Open, wire: &mut Wire) -> Result<(
     let kernel_id = node.state().kernel_id.clone();
     let ask = Ask::RunStage { open: Box::new(open), kernel_id };
     node.state().stages.insert(stage, RunningStage { layers, positions });
-    let began = begin(node, stage, ask, wire).await;
+    let began = begin(node, peer, stage, ask, wire).await;
     node.state().stages.remove(&stage);
     match began {
         Ok(None | Some(Answer::Done)) => Ok(()),
@@ -225,14 +225,22 @@ fn ended(node: &Node, peer: PeerId, answer: &Answer) {
 }
 
 /// Has the compute half run a stage; returns its last word, an error if that was its first.
-async fn begin(node: &Node, stage: StageKey, ask: Ask, wire: &mut Wire) -> Result<Option<Answer>, Answer> {
+async fn begin(
+    node: &Node,
+    client: PeerId,
+    stage: StageKey,
+    ask: Ask,
+    wire: &mut Wire,
+) -> Result<Option<Answer>, Answer> {
     let gone = |_| Answer::Refused(Refusal::Full);
     let mut parts = node.compute.converse(ask, None, SAYINGS).await.map_err(gone)?;
     match parts.next().await {
         Some((Answer::Control, granted)) => {
+            let for_others = client != node.me;
+            node.state().served.sessions += u64::from(for_others);
             // A client that is gone shows at the next read.
             let _gone = wire.send(granted).await;
-            Ok(serve(node, stage, parts, wire).await)
+            Ok(serve(node, for_others, stage, parts, wire).await)
         }
         Some((answer, _)) => Err(answer),
         None => Err(Answer::Refused(Refusal::Full)),
@@ -240,7 +248,18 @@ async fn begin(node: &Node, stage: StageKey, ask: Ask, wire: &mut Wire) -> Resul
 }
 
 /// Passes messages between a stage and its client; returns the stage's last word, unless the client left before.
-async fn serve(node: &Node, stage: StageKey, mut parts: Parts, wire: &mut Wire) -> Option<Answer> {
+async fn serve(
+    node: &Node,
+    for_others: bool,
+    stage: StageKey,
+    mut parts: Parts,
+    wire: &mut Wire,
+) -> Option<Answer> {
+    let count = |positions| {
+        if for_others {
+            node.state().served.tokens += u64::from(positions);
+        }
+    };
     let mut next: Option<AbortOnDrop> = None;
     // One message of the client at a time: it waits for the stage, not the page for it.
     let mut taking: OptionFuture<Taken> = None.into();
@@ -256,6 +275,7 @@ async fn serve(node: &Node, stage: StageKey, mut parts: Parts, wire: &mut Wire) 
                 Some((Answer::Control, bytes)) => if wire.send(bytes).await.is_err() {
                     break;
                 },
+                Some((Answer::Computed(positions), _)) => count(positions),
                 Some((Answer::Connect { link, peer, hello }, _)) => {
                     let work = connect(node.clone(), stage, link, peer, hello);
                     // Any earlier link ends here.
@@ -269,7 +289,11 @@ async fn serve(node: &Node, stage: StageKey, mut parts: Parts, wire: &mut Wire) 
     // The compute half may be gone, and the stage with it. What it still computes is waited for: its memory is not free
     // before.
     let _gone = node.compute.tell(Ask::EndStage { stage }, Vec::new()).await;
-    while parts.next().await.is_some() {}
+    while let Some((part, _)) = parts.next().await {
+        if let Answer::Computed(positions) = part {
+            count(positions);
+        }
+    }
     None
 }
 

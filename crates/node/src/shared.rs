@@ -105,6 +105,8 @@ pub(crate) struct State {
     pub(crate) hidden: bool,
     /// Whether the user's picture of the peers is out of date.
     pub(crate) dirty: bool,
+    /// What was computed for others.
+    pub(crate) served: crate::view::ServedView,
     /// Since when the relay is reached.
     pub(crate) relay_up: Option<Instant>,
     /// Where the relay is dialled.

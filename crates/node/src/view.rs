@@ -94,6 +94,8 @@ pub enum Event {
     Peers(Vec<PeerView>),
     /// What this node hosts.
     Hosting(HostingView),
+    /// What this node computed for others, when that has changed.
+    Served(ServedView),
     /// Progress of the current answer.
     Answer(AnswerEvent),
     /// Something that the user should know and that stops nothing.
@@ -218,6 +220,15 @@ pub struct HostingView {
     pub progress: Option<Progress>,
     /// What went wrong, or what the user should know (for example: kept in memory, storage is full).
     pub message: Option<String>,
+}
+
+/// What this node computed for others since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServedView {
+    /// Tokens of prompts and answers that went through its layers.
+    pub tokens: u64,
+    /// Sessions that it took part in.
+    pub sessions: u64,
 }
 
 /// Where hosting stands.

@@ -7,8 +7,8 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state, map_response};
@@ -33,11 +33,12 @@ use crate::metrics::{self, METRICS_TYPE, Metrics};
 use crate::origin::Origin;
 use crate::webrtc::WebRtc;
 use crate::websocket::Upgraded;
-use crate::{address, page};
+use crate::{address, page, policy};
 
 /// Together they make the page cross-origin isolated, which shared memory and so threads need.
 /// Source: <https://web.dev/articles/coop-coep>.
-const PAGE_HEADERS: [(HeaderName, HeaderValue); 5] = [
+const PAGE_HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (CONTENT_SECURITY_POLICY, policy::CONTENT_SECURITY_POLICY),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
     (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),

@@ -24,6 +24,7 @@ mod metrics;
 mod origin;
 mod pace;
 mod page;
+mod policy;
 mod relay;
 mod stop;
 mod stun;

@@ -51,6 +51,7 @@ const STEPS: &[Step] = &[
     Step { name: "e2e", what: "relay and real tabs, end to end", run: end_to_end },
     Step { name: "interop", what: "relay and tabs against js-libp2p", run: interoperation },
     Step { name: "clients", what: "clients of OpenAI and Ollama, answered by tabs", run: clients },
+    Step { name: "axe", what: "every screen against axe-core", run: accessibility },
     Step { name: "firefox", what: "tabs of Firefox and Chromium together", run: firefox },
 ];
 
@@ -145,6 +146,10 @@ fn interoperation(workspace: &Workspace) -> Result<Outcome> {
 
 fn clients(workspace: &Workspace) -> Result<Outcome> {
     with_foreign_peers(workspace, "clients")
+}
+
+fn accessibility(workspace: &Workspace) -> Result<Outcome> {
+    with_foreign_peers(workspace, "accessibility")
 }
 
 fn firefox(workspace: &Workspace) -> Result<Outcome> {

@@ -37,6 +37,8 @@ enum Command {
     Up(up::Args),
     /// Build the page and its modules, and hold them against their size budgets.
     Web,
+    /// Build the page on scripted nodes that show its every state, for looking at it.
+    Gallery,
     /// Check everything: what continuous integration runs.
     Test(check::Args),
     /// Check formatting and both clippy walls, native and browser.
@@ -57,6 +59,7 @@ fn main() -> std::process::ExitCode {
     let outcome = Workspace::locate().and_then(|workspace| match cli.command {
         Command::Up(args) => up::run(&workspace, &args),
         Command::Web => web::build(&workspace).map(drop),
+        Command::Gallery => web::gallery(&workspace).map(drop),
         Command::Test(args) => check::run(&workspace, &args),
         Command::Lint => lint::all(&workspace),
         Command::Tidy => tidy::run(&workspace),

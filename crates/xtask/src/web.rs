@@ -51,6 +51,25 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     Ok(dist)
 }
 
+/// Builds the gallery in the place of the page, quickly and not small, and returns the directory that holds it. Serve it
+/// with any server and open `?state=hosting#swarm`; the states stand in `web/src/bin/gallery.rs`.
+pub fn gallery(workspace: &Workspace) -> Result<PathBuf> {
+    const BIN: &str = "gallery";
+    let settings = Settings::read(&workspace.root)?;
+    ensure_wasm_target()?;
+    let mut build = cargo();
+    build.current_dir(&workspace.root).args(["build", "--target", WASM_TARGET]);
+    build.args(["--package", &settings.build.package, "--bin", BIN, "--features", BIN]);
+    run_command(&mut build)?;
+    let out = workspace.target_dir().join("web").join(BIN);
+    let compiled = workspace.target_dir().join(WASM_TARGET).join("debug");
+    let module = bindings::generate(BIN, "page", &compiled, &out)?;
+    let dist = out.join("dist");
+    dist::lay_out(&workspace.root, &settings.build, &[module], &dist)?;
+    println!("   gallery: {}", dist.display());
+    Ok(dist)
+}
+
 /// Where [`build`] puts what a server serves.
 pub fn dist_dir(workspace: &Workspace) -> PathBuf {
     workspace.target_dir().join("web/dist")

@@ -5,10 +5,12 @@ use cdi_node::view::{
     AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostingState, HostingView, Link,
     ModelView, PeerView, Progress, StageView,
 };
+use cdi_platform::Place;
 use cdi_types::advert::Tier;
 use cdi_types::block::raw_cid;
 use cdi_types::{Keypair, PeerId};
 use cdi_web::link::NodeLink;
+use cdi_web::profile::Profile;
 use cdi_web::{app, crash};
 use futures::StreamExt as _;
 use futures::channel::mpsc;
@@ -22,7 +24,7 @@ fn main() {
     crash::install_hook();
     let state = web_sys::window()
         .and_then(|w| w.location().search().ok())
-        .and_then(|query| Some(query.split_once("state=")?.1.to_owned()))
+        .and_then(|query| Some(query.split_once("state=")?.1.split('&').next()?.to_owned()))
         .unwrap_or_else(|| "welcome".to_owned());
     let (events, stream) = mpsc::unbounded();
     for event in opening(&state) {
@@ -44,7 +46,7 @@ fn main() {
         }
     };
     let node = NodeLink::new(commands, stream.chain(futures::stream::pending()));
-    app::mount(node);
+    app::mount(node, Profile::new(Place::memory()));
     ask_in_turn(questions);
 }
 

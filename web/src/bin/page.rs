@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 
+use cdi_platform::Place;
 use cdi_web::link::NodeLink;
+use cdi_web::profile::Profile;
 use cdi_web::{app, crash, start};
 
 fn main() {
@@ -17,5 +19,5 @@ fn main() {
         // The node is far behind only when it has stopped, which the page shows.
         let _stopped = commands.borrow_mut().try_send(command);
     };
-    app::mount(NodeLink::new(send, stream));
+    app::mount(NodeLink::new(send, stream), Profile::new(Place::disk("")));
 }

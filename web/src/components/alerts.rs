@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use yew::prelude::*;
 
+use crate::messages as m;
 use crate::state::Action;
 use crate::state::alerts::{Alert, AlertKind};
 
@@ -19,19 +20,19 @@ pub struct AlertsProps {
 /// The alerts, each with a button that dismisses it.
 #[component]
 pub fn Alerts(props: &AlertsProps) -> Html {
-    html! { <>{ for props.alerts.shown().iter().map(|alert| view(alert, &props.act)) }</> }
+    html! { <div class="alerts">{ for props.alerts.shown().iter().map(|alert| view(alert, &props.act)) }</div> }
 }
 
 fn view(alert: &Alert, act: &Callback<Action>) -> Html {
     let (testid, role, title) = match alert.kind {
-        AlertKind::Error => ("error", "alert", "Error"),
-        AlertKind::Notice => ("notice", "status", "Notice"),
+        AlertKind::Error => ("error", "alert", m::ERROR),
+        AlertKind::Notice => ("notice", "status", m::NOTICE),
     };
     let id = alert.id;
     html! {
         <div class={classes!("alert", format!("alert-{testid}"))} key={id} {role}>
             <p><span class="visually-hidden">{ title }{ ": " }</span><span data-testid={testid}>{ &alert.text }</span></p>
-            <button type="button" class="button-quiet" aria-label={format!("Dismiss: {}", alert.text)}
+            <button type="button" class="button-quiet" aria-label={format!("{}: {}", m::DISMISS, alert.text)}
                 onclick={act.reform(move |_| Action::Dismiss(id))}>
                 { "×" }
             </button>

@@ -1,20 +1,28 @@
 //! The question box and how answers are computed.
 
+use std::rc::Rc;
+
 use cdi_node::view::RouteMode;
 use web_sys::{HtmlSelectElement, HtmlTextAreaElement};
 use yew::prelude::*;
 
-use crate::state::{Action, Style};
+use super::{Icon, Settings};
+use crate::messages as m;
+use crate::state::{Action, Parameters, Setting, Style};
 
 /// Most characters of a question. Beyond it even a long context is full.
 const MAX_PROMPT_CHARS: &str = "16000";
 
 const ROUTES: [(RouteMode, &str, &str); 3] = [
-    (RouteMode::Auto, "auto", "Auto"),
-    (RouteMode::Swarm, "swarm", "Swarm hosts"),
-    (RouteMode::ThisTab, "tab", "This tab alone"),
+    (RouteMode::Auto, "auto", m::ROUTES[0]),
+    (RouteMode::Swarm, "swarm", m::ROUTES[1]),
+    (RouteMode::ThisTab, "tab", m::ROUTES[2]),
 ];
-const STYLES: [(Style, &str, &str); 2] = [(Style::Exact, "exact", "Exact"), (Style::Varied, "varied", "Varied")];
+const STYLES: [(Style, &str, &str); 3] = [
+    (Style::Exact, "exact", m::STYLES[0]),
+    (Style::Varied, "varied", m::STYLES[1]),
+    (Style::Custom, "custom", m::STYLES[2]),
+];
 
 /// Properties of [`Composer`].
 #[derive(PartialEq, Properties)]
@@ -23,12 +31,14 @@ pub struct ComposerProps {
     pub running: bool,
     /// Whether a question can be asked now.
     pub can_ask: bool,
-    /// Whether nothing was asked yet.
-    pub fresh: bool,
+    /// Whether the next question replaces an earlier one.
+    pub editing: bool,
+    /// Text for the box, and how many times one was put there.
+    pub draft: (u32, Rc<str>),
     /// Where answers are computed.
     pub route: RouteMode,
-    /// How tokens are chosen.
-    pub style: Style,
+    /// How answers are made.
+    pub parameters: Rc<Parameters>,
     /// Asks, and says whether the question was taken.
     pub ask: Callback<String, bool>,
     /// Where the user's other actions go.
@@ -38,11 +48,21 @@ pub struct ComposerProps {
 /// Asks and stops.
 #[component]
 pub fn Composer(props: &ComposerProps) -> Html {
-    let ComposerProps { running, can_ask, act, .. } = props;
+    let ComposerProps { running, can_ask, editing, parameters, act, .. } = props;
     let (running, can_ask) = (*running, *can_ask);
     let prompt = use_node_ref();
     let begun = use_mut_ref(|| false);
-
+    let settings = use_state_eq(|| false);
+    {
+        let prompt = prompt.clone();
+        use_effect_with(props.draft.clone(), move |(times, text)| {
+            if let Some(field) = prompt.cast::<HtmlTextAreaElement>().filter(|_| *times > 0) {
+                field.set_value(text);
+                // Refused only for an element that cannot have it.
+                let _ = field.focus();
+            }
+        });
+    }
     let ask = {
         let (prompt, ask) = (prompt.clone(), props.ask.clone());
         Callback::from(move |()| {
@@ -89,34 +109,43 @@ pub fn Composer(props: &ComposerProps) -> Html {
             }
         })
     };
+    let choose_style = act.reform(|style| Action::Set(Setting::Style(style)));
+    let toggle = {
+        let settings = settings.clone();
+        Callback::from(move |_: MouseEvent| settings.set(!*settings))
+    };
     html! {
         <form class="composer" {onsubmit}>
-            <label class="visually-hidden" for="prompt">{ "Your question" }</label>
-            <textarea ref={prompt} id="prompt" data-testid="prompt" rows="2" maxlength={MAX_PROMPT_CHARS}
-                placeholder="Ask the swarm…" aria-describedby="prompt-help" {onkeydown} {oninput} />
-            <div class="composer-row">
-                { select("Route", "route-mode", &ROUTES, props.route, act.reform(Action::ChooseRoute)) }
-                { select("Answers", "answer-style", &STYLES, props.style, act.reform(Action::ChooseStyle)) }
-                <button type="submit" class="button button-primary" data-testid="send" hidden={running} disabled={!can_ask}>
-                    { if can_ask || running { "Send" } else { "Stopping…" } }
-                </button>
-                <button type="button" class="button button-stop" data-testid="stop" hidden={!running} onclick={stop}>
-                    { "Stop" }
-                </button>
-            </div>
-            <div class="composer-foot">
-                <p class="fine" id="prompt-help">
-                    <span class="keys">
-                        <kbd>{ "Enter" }</kbd>{ " sends, " }<kbd>{ "Shift" }</kbd>{ "+" }<kbd>{ "Enter" }</kbd>{ " starts a line. " }
-                    </span>
-                    { "Tabs that compute your answer see your IP address and could partly read it: send no secrets." }
+            if *settings {
+                <Settings {parameters} {act} />
+            }
+            if *editing {
+                <p class="editing fine" role="status">
+                    { m::EDITING }{ " " }
+                    <button type="button" class="button-quiet" onclick={act.reform(|_| Action::CancelEdit)}>{ m::CANCEL }</button>
                 </p>
-                if !props.fresh {
-                    <button type="button" class="button-quiet" data-testid="new-chat" onclick={act.reform(|_| Action::NewChat)}>
-                        { "New chat" }
+            }
+            <div class="box">
+                <label class="visually-hidden" for="prompt">{ m::YOUR_QUESTION }</label>
+                <textarea ref={prompt} id="prompt" data-testid="prompt" rows="1" maxlength={MAX_PROMPT_CHARS} dir="auto"
+                    placeholder={m::ASK_THE_SWARM} aria-describedby="prompt-help" {onkeydown} {oninput} />
+                <div class="composer-row">
+                    { select(m::ROUTE, "route-mode", &ROUTES, props.route, act.reform(Action::ChooseRoute)) }
+                    { select(m::ANSWERS, "answer-style", &STYLES, parameters.style(), choose_style) }
+                    <button type="button" class="button-quiet" data-testid="settings" aria-label={m::SETTINGS}
+                        aria-expanded={settings.to_string()} onclick={toggle}>
+                        { Icon::Settings.view() }
                     </button>
-                }
+                    <span class="spring" />
+                    <button type="submit" class="button button-primary" data-testid="send" hidden={running} disabled={!can_ask}>
+                        { Icon::Send.view() }{ if can_ask || running { m::SEND } else { m::STOPPING } }
+                    </button>
+                    <button type="button" class="button button-stop" data-testid="stop" hidden={!running} onclick={stop}>
+                        { Icon::Stop.view() }{ m::STOP }
+                    </button>
+                </div>
             </div>
+            <p class="fine prompt-help" id="prompt-help">{ m::PROMPT_HELP }</p>
         </form>
     }
 }
@@ -136,9 +165,9 @@ fn select<T: Copy + PartialEq + 'static>(
         }
     });
     html! {
-        <label class="field">
-            <span>{ label }</span>
-            <select data-testid={testid} {onchange}>
+        <label class="pick">
+            <span class="visually-hidden">{ label }</span>
+            <select data-testid={testid} title={label} {onchange}>
                 { for choices.iter().map(|(choice, name, text)| html! {
                     <option value={*name} selected={*choice == chosen}>{ *text }</option>
                 }) }

@@ -20,14 +20,14 @@ pub struct CoverageProps {
 #[component]
 pub fn Coverage(props: &CoverageProps) -> Html {
     let replicas = replicas(&props.peers, props.layers);
+    let thin = replicas.iter().any(|&count| count < WANTED_REPLICAS);
     let own = props.peers.iter().find(|p| p.this).and_then(|p| p.layers);
     html! {
         <div class="coverage">
-            <h3>{ "Replicas of each layer" }</h3>
             <ol class="cells" data-testid="coverage">
                 { for (0..).zip(&replicas).map(|(layer, count)| cell(layer, *count, own.is_some_and(|r| r.contains(layer)))) }
             </ol>
-            <p class="fine">{ summary(&replicas) }</p>
+            <p class={classes!("fine", thin.then_some("thin"))} role="status">{ summary(&replicas) }</p>
         </div>
     }
 }

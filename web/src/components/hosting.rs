@@ -6,6 +6,7 @@ use cdi_node::view::{HostingState, HostingView, Progress};
 use yew::prelude::*;
 
 use crate::format;
+use crate::messages as m;
 use crate::state::Action;
 
 /// Properties of [`Hosting`].
@@ -44,14 +45,14 @@ pub fn Hosting(props: &HostingProps) -> Html {
 }
 
 const fn title(state: HostingState) -> &'static str {
-    match state {
-        HostingState::Off => "Not hosting",
-        HostingState::Fetching => "Fetching",
-        HostingState::Testing => "Self-test",
-        HostingState::Hosting => "Hosting",
-        HostingState::Paused => "Paused",
-        HostingState::Error => "Hosting failed",
-    }
+    m::HOSTING_STATES[match state {
+        HostingState::Off => 0,
+        HostingState::Fetching => 1,
+        HostingState::Testing => 2,
+        HostingState::Hosting => 3,
+        HostingState::Paused => 4,
+        HostingState::Error => 5,
+    }]
 }
 
 #[allow(clippy::cast_precision_loss, reason = "an estimate in seconds")]
@@ -65,7 +66,7 @@ fn download(progress: &Progress) -> Html {
     }
     html! {
         <>
-            <progress aria-label="Layers fetched" max={total_bytes.max(1).to_string()} value={done_bytes.to_string()} />
+            <progress aria-label={m::LAYERS_FETCHED} max={total_bytes.max(1).to_string()} value={done_bytes.to_string()} />
             <p class="fine">{ parts.join(" · ") }</p>
         </>
     }
@@ -78,9 +79,9 @@ fn controls(state: HostingState, act: &Callback<Action>) -> Html {
     };
     let pause = match state {
         HostingState::Off | HostingState::Error => return Html::default(),
-        HostingState::Hosting => button("host-pause", "Pause", Action::PauseHosting),
-        HostingState::Paused => button("host-resume", "Resume", Action::ResumeHosting),
+        HostingState::Hosting => button("host-pause", m::PAUSE, Action::PauseHosting),
+        HostingState::Paused => button("host-resume", m::RESUME, Action::ResumeHosting),
         HostingState::Fetching | HostingState::Testing => Html::default(),
     };
-    html! { <div class="host-row">{ pause }{ button("host-stop", "Stop hosting", Action::StopHosting) }</div> }
+    html! { <div class="host-row">{ pause }{ button("host-stop", m::STOP_HOSTING, Action::StopHosting) }</div> }
 }

@@ -7,6 +7,7 @@ use cdi_types::advert::Tier;
 use yew::prelude::*;
 
 use crate::format;
+use crate::messages as m;
 
 /// Most rows; the rest is counted.
 const MAX_ROWS: usize = 50;
@@ -25,18 +26,18 @@ pub fn PeerList(props: &PeerListProps) -> Html {
     let others_missing = others.is_empty();
     let more = props.peers.len().saturating_sub(MAX_ROWS);
     html! {
-        <div class="peers">
+        <div class="peers" tabindex="0" role="group" aria-label={m::NODES_TABLE}>
             if !props.peers.is_empty() {
                 <table>
                     <thead>
-                        <tr><th scope="col">{ "Node" }</th><th scope="col">{ "Layers" }</th><th scope="col">{ "Link" }</th>
-                            <th scope="col">{ "RTT" }</th><th scope="col">{ "Data" }</th></tr>
+                        <tr><th scope="col">{ m::NODE }</th><th scope="col">{ m::LAYERS }</th><th scope="col">{ m::LINK }</th>
+                            <th scope="col">{ m::RTT }</th><th scope="col">{ m::DATA }</th></tr>
                     </thead>
                     <tbody>{ for own.into_iter().chain(others).take(MAX_ROWS).map(row) }</tbody>
                 </table>
             }
             if others_missing {
-                <p class="fine">{ "No other tab yet: open this page in a second one, or send its address to a friend." }</p>
+                <p class="fine">{ m::NOBODY_ELSE }</p>
             }
             if more > 0 {
                 <p class="fine">{ format!("and {}", format::counted(more, "more node")) }</p>
@@ -47,14 +48,14 @@ pub fn PeerList(props: &PeerListProps) -> Html {
 
 fn row(peer: &PeerView) -> Html {
     let id = peer.peer.to_base58();
-    let name = if peer.this { "This tab".to_owned() } else { format::short_peer(&peer.peer) };
+    let name = if peer.this { m::THIS_TAB.to_owned() } else { format::short_peer(&peer.peer) };
     let tier = match peer.tier {
-        Tier::Gpu => "GPU",
-        Tier::Cpu => "CPU",
-        Tier::None => "no compute",
+        Tier::Gpu => m::TIER_GPU,
+        Tier::Cpu => m::TIER_CPU,
+        Tier::None => m::TIER_NONE,
     };
     let link = match peer.link {
-        _ if peer.this => "—",
+        _ if peer.this => m::DASH,
         Some(link) => link.name(),
         None => "none",
     };
@@ -69,20 +70,20 @@ fn row(peer: &PeerView) -> Html {
         <tr key={id.clone()} class={classes!(peer.this.then_some("peer-own"))} data-peer={id.clone()} title={id}>
             <th scope="row">
                 <span class="peer-id">{ name }</span>
-                <span class="peer-note">{ tier }if peer.hidden { { ", in background" } }</span>
+                <span class="peer-note">{ tier }if peer.hidden { { m::IN_BACKGROUND } }</span>
             </th>
-            <td>{ peer.layers.map_or_else(|| "—".to_owned(), |l| l.to_string()) }</td>
+            <td>{ peer.layers.map_or_else(|| m::DASH.to_owned(), |l| l.to_string()) }</td>
             <td class={classes!(relayed.then_some("relayed"))} title={limit.clone()}>
-                { link }if limit.is_some() { <span class="peer-note">{ "limited" }</span> }
+                { link }if limit.is_some() { <span class="peer-note">{ m::LIMITED }</span> }
             </td>
-            <td>{ peer.rtt_ms.map_or_else(|| "—".to_owned(), |ms| format::milliseconds(f64::from(ms))) }</td>
+            <td>{ peer.rtt_ms.map_or_else(|| m::DASH.to_owned(), |ms| format::milliseconds(f64::from(ms))) }</td>
             <td
                 title={split}
                 data-path={path}
                 data-received={peer.received_bytes.to_string()}
                 data-sent={peer.sent_bytes.to_string()}
             >
-                { if data == 0 { "—".to_owned() } else { format::bytes(data) } }
+                { if data == 0 { m::DASH.to_owned() } else { format::bytes(data) } }
             </td>
         </tr>
     }

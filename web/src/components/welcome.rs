@@ -1,22 +1,24 @@
-//! What a first visitor sees: what this is, what it can do, and something to press.
+//! What a first visitor sees: what this is, the live swarm, and one thing to press.
 
 use std::rc::Rc;
 
-use cdi_node::view::ModelView;
+use cdi_node::view::{ModelView, PeerView};
 use yew::prelude::*;
 
+use super::Topology;
 use crate::app::seed;
 use crate::format;
-use crate::state::Action;
-
-const EXAMPLES: [&str; 3] =
-    ["What is a shard?", "What happens when a tab closes?", "Tell me a story about a brave fox"];
+use crate::messages as m;
+use crate::state::coverage::{covered, replicas};
+use crate::state::{Action, Screen};
 
 /// Properties of [`Welcome`].
 #[derive(PartialEq, Properties)]
 pub struct WelcomeProps {
     /// The model, once known.
     pub model: Option<Rc<ModelView>>,
+    /// Every known node.
+    pub peers: Rc<Vec<PeerView>>,
     /// Whether a question can be asked now.
     pub can_ask: bool,
     /// Where questions go.
@@ -26,39 +28,59 @@ pub struct WelcomeProps {
 /// Shown before the first question.
 #[component]
 pub fn Welcome(props: &WelcomeProps) -> Html {
+    let WelcomeProps { model, peers, can_ask, act } = props;
     let example = |text: &'static str| {
-        let onclick = props.act.reform(move |_| Action::Ask { prompt: text.to_owned(), seed: seed() });
-        html! { <li><button type="button" class="chip" disabled={!props.can_ask} {onclick}>{ text }</button></li> }
+        let onclick = act.reform(move |_| Action::Ask { prompt: text.to_owned(), seed: seed() });
+        html! { <li><button type="button" class="example" disabled={!can_ask} {onclick}>{ text }</button></li> }
     };
     html! {
         <section class="welcome" aria-labelledby="welcome-title">
-            <h2 id="welcome-title">{ "One model, run together by browser tabs" }</h2>
-            <p class="lead">
-                { "Each tab holds a few layers of a language model. Your question travels through them, and the \
-                   answer keeps coming when one closes. No account, no data centre." }
-            </p>
-            <ol class="steps" aria-label="How it works">
-                <li class="step"><strong>{ "You ask" }</strong></li>
-                <li class="step">{ "Tabs compute " }<strong>{ "a few layers each" }</strong></li>
-                <li class="step">{ "The answer " }<strong>{ "streams back" }</strong></li>
-            </ol>
-            <ul class="chips" aria-label="Example questions">{ for EXAMPLES.into_iter().map(example) }</ul>
-            <p class="fine">{ about(props.model.as_deref()) }</p>
+            <div class="hero">
+                <div class="hero-text">
+                    <h2 id="welcome-title">{ m::LANDING_TITLE }</h2>
+                    <p class="lead">{ m::LANDING_LEAD }</p>
+                    <button type="button" class="button button-primary" data-testid="lend"
+                        onclick={act.reform(|_| Action::Go(Screen::Host))}>
+                        { m::LEND }
+                    </button>
+                </div>
+                <div class="hero-swarm" role="group" aria-label={m::LIVE_NETWORK}>
+                    <Topology {peers} route={None} compact={true} />
+                    { figures(peers, model.as_deref()) }
+                </div>
+            </div>
+            <ul class="examples" aria-label={m::EXAMPLES_LABEL}>{ for m::EXAMPLES.into_iter().map(example) }</ul>
+            <p class="fine">{ about(model.as_deref()) }</p>
         </section>
+    }
+}
+
+/// The network in three figures; a sentence while there is nobody else.
+fn figures(peers: &[PeerView], model: Option<&ModelView>) -> Html {
+    if peers.is_empty() {
+        return html! { <p class="fine">{ m::LOOKING }</p> };
+    }
+    if peers.iter().all(|peer| peer.this) {
+        return html! { <p class="fine">{ m::FIRST_HERE }</p> };
+    }
+    let hosts = peers.iter().filter(|peer| peer.layers.is_some()).count();
+    let figure = |value: String, label| html! { <li><strong>{ value }</strong>{ " " }{ label }</li> };
+    html! {
+        <ul class="hero-figures">
+            { figure(peers.len().to_string(), m::STAT_NODES) }
+            { figure(hosts.to_string(), m::STAT_HOSTS) }
+            if let Some(model) = model {
+                { figure(format!("{}/{}", covered(&replicas(peers, model.layers)), model.layers), m::STAT_LAYERS) }
+            }
+        </ul>
     }
 }
 
 fn about(model: Option<&ModelView>) -> String {
     match model {
         Some(model) if !model.name.to_lowercase().contains("genesis") => {
-            format!("The swarm runs {}: {}, {}.", model.name, layers(model), format::bytes(model.weight_bytes))
+            format!("The swarm runs {}: {} layers, {}.", model.name, model.layers, format::bytes(model.weight_bytes))
         }
-        _ => "Genesis is a 3.6 M parameter demo model: it answers questions about this swarm and tells short \
-              stories. It knows little else."
-            .to_owned(),
+        _ => m::GENESIS_ABOUT.to_owned(),
     }
-}
-
-fn layers(model: &ModelView) -> String {
-    format!("{} layers", model.layers)
 }

@@ -2,6 +2,8 @@
 
 use cdi_node::view::PeerView;
 
+use crate::messages as m;
+
 /// Replicas that every layer should have, so that the swarm survives the loss of any one tab.
 pub const WANTED_REPLICAS: u32 = 2;
 /// Most layers that are shown; the deepest published models have about 130.
@@ -15,24 +17,43 @@ pub fn replicas(peers: &[PeerView], layers: u32) -> Vec<u32> {
         .collect()
 }
 
-/// What the replicas mean, in one sentence.
+/// How many layers somebody serves.
+#[must_use]
+pub fn covered(replicas: &[u32]) -> usize {
+    replicas.iter().filter(|&&count| count > 0).count()
+}
+
+/// What the replicas mean, in one sentence that names the layers in need, the worst first.
 #[must_use]
 pub fn summary(replicas: &[u32]) -> String {
-    let missing = replicas.iter().filter(|&&n| n == 0).count();
-    let thin = replicas.iter().filter(|&&n| n > 0 && n < WANTED_REPLICAS).count();
+    let missing = named(replicas, |count| count == 0);
+    let thin = named(replicas, |count| count > 0 && count < WANTED_REPLICAS);
     match (missing, thin) {
-        _ if replicas.is_empty() => "Waiting for the model…".to_owned(),
-        (0, 0) => "Every layer has at least two replicas.".to_owned(),
-        (0, thin) => {
-            format!("{} one replica: one more host makes the swarm safer.", part(thin, replicas.len()))
-        }
-        (missing, _) if missing == replicas.len() => "No tab hosts this model yet. Be the first.".to_owned(),
-        (missing, _) => format!("{} no host, so the swarm alone cannot answer.", part(missing, replicas.len())),
+        _ if replicas.is_empty() => m::COVERAGE_UNKNOWN.to_owned(),
+        (None, None) => m::COVERAGE_GOOD.to_owned(),
+        (None, Some(thin)) => format!("{thin} one replica: one more host makes the swarm safer."),
+        (Some(_), _) if covered(replicas) == 0 => m::COVERAGE_NONE.to_owned(),
+        (Some(missing), _) => format!("{missing} no host, so the swarm alone cannot answer."),
     }
 }
 
-fn part(count: usize, layers: usize) -> String {
-    format!("{count} of {layers} layers {}", if count == 1 { "has" } else { "have" })
+/// `Layer 3 has` or `Layers 0-2, 7 have`: the layers whose replicas are such.
+fn named(replicas: &[u32], such: impl Fn(u32) -> bool) -> Option<String> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (layer, _) in replicas.iter().enumerate().filter(|(_, count)| such(**count)) {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == layer => *last = layer,
+            _ => runs.push((layer, layer)),
+        }
+    }
+    let text =
+        |&(first, last): &(usize, usize)| if first == last { first.to_string() } else { format!("{first}-{last}") };
+    let list = runs.iter().map(text).collect::<Vec<_>>().join(", ");
+    match &runs[..] {
+        [] => None,
+        [(first, last)] if first == last => Some(format!("Layer {list} has")),
+        _ => Some(format!("Layers {list} have")),
+    }
 }
 
 #[cfg(test)]
@@ -56,9 +77,10 @@ mod tests {
         for (counts, words) in [
             (&[][..], "Waiting"),
             (&[2, 3], "at least two"),
-            (&[1, 2, 1], "2 of 3 layers have one"),
-            (&[0, 1, 2], "1 of 3 layers has no host"),
+            (&[1, 2, 1], "Layers 0, 2 have one"),
+            (&[0, 1, 2], "Layer 0 has no host"),
             (&[0, 0], "Be the first"),
+            (&[1, 0, 0, 2, 0], "Layers 1-2, 4 have no host"),
         ] {
             let text = summary(counts);
             assert!(text.contains(words), "{text}");

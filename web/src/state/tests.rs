@@ -2,6 +2,7 @@ use cdi_node::view::{AnswerStats, Drafts, Finish, Link, Progress, StageView};
 
 use super::fixtures::{model, peer_id};
 use super::*;
+use cdi_types::sampling::Sampling;
 
 fn ask(state: &mut State, prompt: &str) -> Option<Command> {
     state.act(Action::Ask { prompt: prompt.to_owned(), seed: 7 })
@@ -120,10 +121,11 @@ fn the_choices_of_the_user_reach_the_node() {
     let Some(Command::Ask(exact)) = ask(&mut state, "a") else { panic!("a command") };
     assert_eq!((exact.route, exact.sampling, exact.max_tokens), (RouteMode::Swarm, Sampling::GREEDY, 64));
     fail(&mut state);
-    state.act(Action::ChooseStyle(Style::Varied));
+    state.act(Action::Set(Setting::Style(Style::Varied)));
     let Some(Command::Ask(varied)) = ask(&mut state, "a") else { panic!("a command") };
     assert!(varied.sampling.is_valid() && varied.sampling.temperature > 0.0);
     assert_eq!(varied.sampling.seed, 7);
+    fail(&mut state);
 
     state.act(Action::ChooseHostLayers(HostLayers::Exactly(4)));
     assert_eq!(state.act(Action::Host), Some(Command::Host(HostLayers::Exactly(4))));
@@ -178,4 +180,94 @@ fn the_page_keeps_a_bounded_history() {
     }
     assert_eq!(state.past.len(), 100);
     assert_eq!(state.past[99].question, "question 148");
+}
+
+fn answered(state: &mut State, question: &str, answer: &str) {
+    ask(state, question);
+    text(state, answer, 1);
+    done(state, Finish::EndOfText);
+}
+
+#[test]
+fn a_conversation_is_kept_at_the_end_of_each_answer() {
+    let mut state = State::default();
+    ask(&mut state, "first");
+    assert_eq!(state.take_keep(), []);
+    text(&mut state, "one", 1);
+    done(&mut state, Finish::EndOfText);
+    let [Keep::Chat(chat)] = &state.take_keep()[..] else { panic!("one chat") };
+    assert_eq!((chat.id.as_str(), chat.turns.len()), ("0000000000000007", 1));
+    answered(&mut state, "second", "two");
+    assert_eq!((state.chats.len(), state.chats[0].turns.len()), (1, 2));
+    assert_eq!(state.take_keep().len(), 1);
+    assert_eq!(state.take_keep(), []);
+}
+
+#[test]
+fn a_kept_conversation_can_be_opened_and_deleted() {
+    let mut state = State::default();
+    state.act(Action::Ask { prompt: "old".into(), seed: 1 });
+    done(&mut state, Finish::EndOfText);
+    state.act(Action::NewChat);
+    state.act(Action::Ask { prompt: "new".into(), seed: 2 });
+    done(&mut state, Finish::EndOfText);
+    assert_eq!(state.chats.iter().map(|c| c.title()).collect::<Vec<_>>(), ["new", "old"]);
+
+    let old = state.chats[1].id.clone();
+    state.act(Action::OpenChat(old.clone()));
+    assert_eq!((state.current.question.as_str(), state.past.len()), ("old", 0));
+    answered(&mut state, "more", "text");
+    assert_eq!((state.chats[0].id.as_str(), state.chats[0].turns.len()), (old.as_str(), 2));
+
+    state.take_keep();
+    state.act(Action::DeleteChat(old.clone()));
+    assert_eq!(state.take_keep(), [Keep::Forget(old)]);
+    assert_eq!((state.chats.len(), state.current.state), (1, AnswerState::Idle), "the shown one is gone too");
+}
+
+#[test]
+fn opening_a_conversation_stops_the_running_answer() {
+    let mut state = State::default();
+    answered(&mut state, "old", "text");
+    let old = state.chat.clone().expect("a chat");
+    state.act(Action::NewChat);
+    state.act(Action::Ask { prompt: "running".into(), seed: 99 });
+    assert_eq!(state.act(Action::OpenChat(old)), Some(Command::StopAnswer));
+    text(&mut state, "late", 1);
+    done(&mut state, Finish::Stopped);
+    assert_eq!(state.current.answer, "text");
+    assert!(state.can_ask());
+}
+
+#[test]
+fn an_edited_question_replaces_what_came_after_it() {
+    let mut state = State::default();
+    for question in ["a", "b", "c"] {
+        answered(&mut state, question, "text");
+    }
+    state.act(Action::Edit(1));
+    assert_eq!((state.editing, &*state.draft.1), (Some(1), "b"));
+    state.act(Action::CancelEdit);
+    state.act(Action::Edit(1));
+    let Some(Command::Ask(asked)) = ask(&mut state, "B") else { panic!("a command") };
+    assert_eq!(asked.messages.len(), 3);
+    assert_eq!((state.past.len(), state.current.question.as_str(), state.editing), (1, "B", None));
+}
+
+#[test]
+fn an_answer_can_be_made_again() {
+    let mut state = State::default();
+    answered(&mut state, "a", "text");
+    assert!(state.act(Action::Retry { seed: 8 }).is_some());
+    assert_eq!((state.past.len(), state.current.answer.as_str()), (0, ""));
+}
+
+#[test]
+fn what_was_kept_is_restored_within_bounds() {
+    let mut state = State::default();
+    let chat = |n: u32| Chat { id: n.to_string(), changed_ms: 0, turns: Vec::new() };
+    let parameters = Parameters { temperature: 1e9, ..Parameters::default() };
+    state.act(Action::Restored { chats: (0..500).map(chat).collect(), parameters: Some(parameters) });
+    assert_eq!((state.chats.len(), state.parameters.temperature), (100, 2.0));
+    assert_eq!(state.take_keep(), [], "nothing of it has to be stored again");
 }

@@ -1,10 +1,12 @@
 //! A question and its answer.
 
-use cdi_node::view::{AnswerEvent, AnswerStats, StageView};
+use cdi_node::view::{AnswerEvent, AnswerStats, Link, StageView};
 
 /// One question of the conversation and what came of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Turn {
+    /// Tells it from every other question asked on this page.
+    pub number: u32,
     /// What the user asked; empty before the first question.
     pub question: String,
     /// The answer as far as it has come.
@@ -19,6 +21,8 @@ pub struct Turn {
     pub stats: Option<AnswerStats>,
     /// Why it ended early and what to do.
     pub error: Option<String>,
+    /// How many nodes besides this one computed it, of a turn that was kept without its route.
+    pub peers: u32,
 }
 
 /// Where an answer stands.
@@ -59,11 +63,19 @@ pub struct Route {
     pub changes: u32,
 }
 
+impl Route {
+    /// How many nodes besides this one compute it.
+    #[must_use]
+    pub fn peers(&self) -> u32 {
+        self.stages.iter().filter(|stage| stage.link != Link::Local).map(|_| 1).sum()
+    }
+}
+
 impl Turn {
     /// A question just asked.
     #[must_use]
-    pub fn asked(question: String) -> Self {
-        Self { question, state: AnswerState::Running, ..Self::default() }
+    pub fn asked(number: u32, question: String) -> Self {
+        Self { number, question, state: AnswerState::Running, ..Self::default() }
     }
 
     /// Takes in one event of this answer.

@@ -257,6 +257,8 @@ pub enum Answer {
     Tokens(Vec<(u32, u32)>),
     /// For the client of a stage: the payload.
     Control,
+    /// A stage has computed so many positions more, said now and then and when it ends.
+    Computed(u32),
     /// A stage has rows for its successor.
     Connect {
         /// Names the link, in place of any earlier one of the stage.

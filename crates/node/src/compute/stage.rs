@@ -5,8 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use cdi_platform::port::Sender;
+use cdi_platform::time::Instant;
 use cdi_swarm::stage::{Action, Output, Stage, Work};
 use cdi_types::session::{Control, Frame, Hello, Welcome};
 use futures::channel::mpsc;
@@ -21,6 +23,8 @@ use crate::compute::worker::{Half, WorkError};
 /// Input that waits for a stage. The page passes on 16 frames of a link at a time; on a channel a predecessor has credit
 /// for 128 rows. Whoever gets further ahead broke the rules.
 const INPUT_QUEUE: usize = 512;
+/// Between two reports of what was computed.
+const REPORT: Duration = Duration::from_secs(1);
 
 type Kernels = Fuse<LocalBoxFuture<'static, Result<Output, WorkError>>>;
 
@@ -138,6 +142,26 @@ impl Drop for Way {
     }
 }
 
+/// What a stage computed, for whoever counts it.
+struct Tally {
+    positions: u32,
+    reported: Instant,
+}
+
+impl Tally {
+    fn add(&mut self, positions: u32, page: &Asked) {
+        self.positions += positions;
+        if self.reported.elapsed() >= REPORT {
+            self.report(page);
+        }
+    }
+
+    fn report(&mut self, page: &Asked) {
+        self.reported = Instant::now();
+        page.say(Answer::Computed(std::mem::take(&mut self.positions)), Vec::new());
+    }
+}
+
 /// Drives one stage.
 pub(super) struct Runner {
     stage: Stage,
@@ -151,11 +175,14 @@ pub(super) struct Runner {
     /// The link to the successor, and the way once it has answered.
     next: Option<(u64, Option<Way>)>,
     links: u64,
+    tally: Tally,
 }
 
 impl Runner {
     pub(super) fn new(stage: Stage, key: StageKey, kernel_id: String, half: Rc<Half>, page: Asked) -> Self {
-        Self { stage, key, kernel_id, half, page, kernels: Fuse::terminated(), inbound: None, next: None, links: 0 }
+        let tally = Tally { positions: 0, reported: Instant::now() };
+        let kernels = Fuse::terminated();
+        Self { stage, key, kernel_id, half, page, kernels, inbound: None, next: None, links: 0, tally }
     }
 
     /// Runs until the client leaves or the stage fails.
@@ -173,7 +200,7 @@ impl Runner {
                     None => break,
                 },
                 result = &mut self.kernels => match result {
-                    Ok(output) => self.stage.computed(output),
+                    Ok(output) => self.computed(output),
                     Err(error) => {
                         let failed = Control::Failed { message: error.to_string(), retriable: true };
                         failure = Some(error);
@@ -186,7 +213,15 @@ impl Runner {
             // A step is not left half done.
             let _unused = (&mut self.kernels).await;
         }
+        self.tally.report(&self.page);
         failure.map_or(Ok(()), Err)
+    }
+
+    fn computed(&mut self, output: Output) -> Vec<Action> {
+        let before = self.stage.held();
+        let actions = self.stage.computed(output);
+        self.tally.add(self.stage.held().saturating_sub(before), &self.page);
+        actions
     }
 
     fn input(&mut self, input: Input) -> Vec<Action> {

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest as _, Sha256};
 
 use crate::settings::Build;
+
+/// The file that keeps the page for offline, and the place in it for what it keeps.
+const SERVICE_WORKER: &str = "sw.js";
+const FILES: &str = "{/* files */}";
 
 /// Makes `dist` hold exactly the page, the static files and the modules' files.
 pub fn lay_out(root: &Path, build: &Build, modules: &[PathBuf], dist: &Path) -> Result<()> {
@@ -18,12 +23,34 @@ pub fn lay_out(root: &Path, build: &Build, modules: &[PathBuf], dist: &Path) -> 
     for stale in files(dist)?.into_iter().filter(|file| !wanted.contains_key(file)) {
         fs::remove_file(dist.join(&stale)).with_context(|| format!("cannot remove {}", stale.display()))?;
     }
-    wanted.iter().try_for_each(|(name, source)| write_if_changed(source, &dist.join(name)))
+    let service_worker = wanted.remove(Path::new(SERVICE_WORKER));
+    wanted.iter().try_for_each(|(name, source)| write_if_changed(&read(source)?, &dist.join(name)))?;
+    match service_worker {
+        Some(source) => write_if_changed(&with_files(&source, &wanted)?, &dist.join(SERVICE_WORKER)),
+        None => Ok(()),
+    }
+}
+
+/// The service worker with the names of all other files and the beginnings of their SHA-256 (16 bytes), so that it is
+/// another one exactly when any of them is.
+fn with_files(source: &Path, wanted: &BTreeMap<PathBuf, PathBuf>) -> Result<Vec<u8>> {
+    let mut files = String::new();
+    for (name, file) in wanted {
+        let digest = Sha256::digest(read(file)?);
+        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        files += &format!("\n  '{}': '{hex}',", name.to_string_lossy().replace('\\', "/"));
+    }
+    let text = String::from_utf8(read(source)?).context("the service worker is not text")?;
+    ensure!(text.contains(FILES), "{} has no place for the files: {FILES}", source.display());
+    Ok(text.replace(FILES, &format!("{{{files}\n}}")).into_bytes())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// An unchanged file keeps its modification time, so that the relay, which embeds it, is not rebuilt.
-fn write_if_changed(source: &Path, target: &Path) -> Result<()> {
-    let new = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+fn write_if_changed(new: &[u8], target: &Path) -> Result<()> {
     if fs::read(target).is_ok_and(|old| old == new) {
         return Ok(());
     }
@@ -85,5 +112,18 @@ mod tests {
         write(root, "module/page.js", "2");
         lay_out(root, &build, &[module], &dist).unwrap();
         assert_eq!(fs::read(dist.join("page.js")).unwrap(), b"2");
+    }
+
+    #[test]
+    fn the_service_worker_names_every_other_file_with_its_hash() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path();
+        write(root, "sw.js", "const FILES = {/* files */};");
+        write(root, "styles/a.css", "a {}");
+        let wanted = BTreeMap::from([(PathBuf::from("styles/a.css"), root.join("styles/a.css"))]);
+        let text = String::from_utf8(with_files(&root.join("sw.js"), &wanted).unwrap()).unwrap();
+        assert_eq!(text, "const FILES = {\n  'styles/a.css': '9a4487ccbedf68e53bfd4feff149a0fb',\n};");
+        write(root, "sw.js", "const FILES = {};");
+        assert!(with_files(&root.join("sw.js"), &wanted).is_err());
     }
 }
