@@ -166,7 +166,15 @@ async fn respond(writer: &Writer, reader: &mut Reader) -> Result<(), StreamFailu
 }
 
 fn frame(bytes: usize) -> Frame {
-    Frame { session: [1; 16], attempt: 0, position: 0, rows: 1, transcript: [0; 32], payload: vec![0; bytes] }
+    Frame {
+        session: [1; 16],
+        attempt: 0,
+        position: 0,
+        rows: 1,
+        branch: 0,
+        transcript: [0; 32],
+        payload: vec![0; bytes],
+    }
 }
 
 async fn send(writer: &Writer, message: &[u8]) -> Result<(), StreamFailure> {

@@ -433,6 +433,7 @@ async fn the_swarm_is_shown_in_attributes() {
         rtt_ms: Some(1.5),
         received_bytes: 0,
         sent_bytes: 0,
+        worker_bytes: 0,
         limit_bytes: None,
     };
     page.tell(Event::Connection(Connection::Connected { link: "WebSocket".into() }));

@@ -248,13 +248,7 @@ async fn begin(
 }
 
 /// Passes messages between a stage and its client; returns the stage's last word, unless the client left before.
-async fn serve(
-    node: &Node,
-    for_others: bool,
-    stage: StageKey,
-    mut parts: Parts,
-    wire: &mut Wire,
-) -> Option<Answer> {
+async fn serve(node: &Node, for_others: bool, stage: StageKey, mut parts: Parts, wire: &mut Wire) -> Option<Answer> {
     let count = |positions| {
         if for_others {
             node.state().served.tokens += u64::from(positions);

@@ -181,6 +181,7 @@ mod tests {
         assert_eq!(Message::Credit { link: 7, have: 258 }.encode(), [3, 7, 0, 0, 0, 2, 1, 0, 0]);
         let frame = Frame {
             session: [9; 16],
+            branch: 0,
             attempt: 2,
             position: 5,
             rows: 1,

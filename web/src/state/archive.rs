@@ -6,7 +6,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 
 use super::turn::{AnswerState, Route, Turn};
-use cdi_node::view::{AnswerStats, Finish};
+use cdi_node::view::{AnswerStats, Drafts, Finish};
 
 /// Most characters of a title in the list.
 const TITLE_CHARS: usize = 60;
@@ -111,6 +111,8 @@ impl KeptTurn {
             tokens_per_s: self.tokens_per_s,
             finish: Finish::EndOfText,
             failovers: self.failovers,
+            // Of no interest later.
+            drafts: Drafts::default(),
         });
         Turn {
             question: self.question.clone(),
