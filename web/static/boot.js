@@ -17,7 +17,7 @@ try {
 } catch { /* dark */ }
 
 // The browser runs no string as a script, and starts no worker but these (index.html asks for it).
-const WORKERS = ['worker-boot.js', 'text-boot.js', 'sw.js'];
+const WORKERS = ['worker-boot.js', 'text-boot.js', 'metronome.js', 'sw.js'];
 self.trustedTypes?.createPolicy('default', {
   createScriptURL(address) {
     if (WORKERS.some((name) => new URL(address, location.href).href === new URL(name, location.href).href)) return address;

@@ -164,8 +164,16 @@ async fn try_answer(
         let now_ms = node.now_ms();
         let actions = select! {
             input = input_queue.select_next_some() => match input {
-                (conn, Some(message)) => session.client.message(conn, message, now_ms),
-                (conn, None) => session.client.lost(conn, now_ms),
+                (conn, Some(message)) => {
+                    if matches!(message, Control::NextLost { .. } | Control::Failed { .. } | Control::Refused { .. }) {
+                        tracing::info!(conn, ?message, "a stage has trouble");
+                    }
+                    session.client.message(conn, message, now_ms)
+                }
+                (conn, None) => {
+                    tracing::info!(conn, "a stage is gone");
+                    session.client.lost(conn, now_ms)
+                }
             },
             () = ticker.tick().fuse() => session.client.tick(now_ms),
             _stopped = (&mut stop).fuse() => {

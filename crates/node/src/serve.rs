@@ -301,6 +301,7 @@ async fn connect(node: Node, stage: StageKey, link: u64, peer: Vec<u8>, hello: H
             return;
         }
     }
+    tracing::info!(layer = stage.layer, "no link to the next stage");
     // A stage that is over needs no news.
     let _over = node.compute.tell(Ask::NextLost { stage, link }, Vec::new()).await;
 }

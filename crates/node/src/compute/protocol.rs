@@ -314,7 +314,7 @@ pub enum Answer {
 impl Part for Answer {
     fn is_last(&self) -> bool {
         match self {
-            Self::Progress { .. } | Self::Control | Self::Connect { .. } => false,
+            Self::Progress { .. } | Self::Control | Self::Computed(_) | Self::Connect { .. } => false,
             Self::Credit(_) | Self::Frame { .. } | Self::Attached | Self::Up | Self::Figures(_) => false,
             Self::Welcome { welcome, .. } => *welcome == Welcome::Refused,
             _ => true,

@@ -7,9 +7,8 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::{Stream, StreamExt as _};
 use gloo_events::EventListener;
-use js_sys::Array;
 use wasm_bindgen::JsValue;
-use web_sys::{Blob, Url, Worker};
+use web_sys::Worker;
 
 use crate::js;
 use crate::task::BoxStream;
@@ -17,6 +16,10 @@ use crate::task::BoxStream;
 /// Longest wait that `setTimeout` takes; it fires at once when asked for more.
 /// Source: <https://developer.mozilla.org/docs/Web/API/Window/setTimeout#maximum_delay_value>.
 const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// The script of a worker that, told a number of milliseconds, sends a message every so often; a file beside the page,
+/// since a page with a strict policy runs no code of its own making.
+const METRONOME: &str = "metronome.js";
 
 /// Waits.
 pub async fn sleep(mut duration: Duration) {
@@ -33,7 +36,8 @@ pub(super) fn steady(period: Duration) -> BoxStream<'static, ()> {
         return super::ticks(period);
     }
     match Metronome::start(period) {
-        Ok(metronome) => Box::pin(metronome),
+        // It ends when there is no such file.
+        Ok(metronome) => Box::pin(metronome.chain(super::ticks(period))),
         Err(error) => {
             tracing::warn!(error = js::describe(&error), "no worker for the time: a hidden page is late");
             super::ticks(period)
@@ -45,22 +49,25 @@ pub(super) fn steady(period: Duration) -> BoxStream<'static, ()> {
 struct Metronome {
     worker: Worker,
     ticks: mpsc::Receiver<()>,
-    _listener: EventListener,
+    _listeners: [EventListener; 2],
 }
 
 impl Metronome {
     fn start(period: Duration) -> Result<Self, JsValue> {
-        let code = format!("setInterval(() => postMessage(0), {})", period.as_millis());
-        let url = Url::create_object_url_with_blob(&Blob::new_with_str_sequence(&Array::of1(&code.into()))?)?;
-        let worker = Worker::new(&url);
-        Url::revoke_object_url(&url)?;
-        let worker = worker?;
+        let worker = Worker::new(METRONOME)?;
+        let milliseconds = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+        worker.post_message(&milliseconds.into())?;
         let (mut sender, ticks) = mpsc::channel(0);
-        let listener = EventListener::new(&worker, "message", move |_| {
+        let mut ended = sender.clone();
+        let heard = EventListener::new(&worker, "message", move |_| {
             // A reader that is busy gets one tick when it is done.
             let _full = sender.try_send(());
         });
-        Ok(Self { worker, ticks, _listener: listener })
+        let failed = EventListener::new(&worker, "error", move |_| {
+            tracing::warn!(METRONOME, "no worker for the time: a hidden page is late");
+            ended.close_channel();
+        });
+        Ok(Self { worker, ticks, _listeners: [heard, failed] })
     }
 }
 
