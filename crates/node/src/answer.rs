@@ -166,7 +166,7 @@ async fn try_answer(
             input = input_queue.select_next_some() => match input {
                 (conn, Some(message)) => {
                     if matches!(message, Control::NextLost { .. } | Control::Failed { .. } | Control::Refused { .. }) {
-                        tracing::info!(conn, ?message, "a stage has trouble");
+                        tracing::info!(conn, said = ?message, "a stage has trouble");
                     }
                     session.client.message(conn, message, now_ms)
                 }
