@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 /// Largest `tokenizer.json` in bytes (the largest published ones have about 35 MB).
 pub const MAX_TOKENIZER_BYTES: usize = 64 << 20;
 /// Longest text to encode in bytes.
@@ -33,6 +36,35 @@ pub enum TokenizerError {
     Decode(String),
 }
 
+/// The parts of a file that the library reads with less care than the others.
+#[derive(Deserialize)]
+struct Fragile {
+    normalizer: Option<Value>,
+    /// Where it cannot be parsed the library panics.
+    #[serde(rename = "decoder")]
+    _decoder: Option<Value>,
+}
+
+/// Refuses what would make the library panic: it takes for granted that a decoder is well-formed, and that a character
+/// map of SentencePiece (`Precompiled`) is sound. No architecture here needs such a map.
+fn check(bytes: &[u8]) -> Result<(), TokenizerError> {
+    let fragile: Fragile = serde_json::from_slice(bytes).map_err(|e| TokenizerError::Invalid(e.to_string()))?;
+    let mut parts: Vec<&Value> = fragile.normalizer.iter().collect();
+    while let Some(part) = parts.pop() {
+        match part {
+            Value::Object(fields) => parts.extend(fields.values()),
+            Value::Array(items) => parts.extend(items),
+            Value::String(text) if text == "Precompiled" => {
+                return Err(TokenizerError::Invalid(
+                    "a normalizer of the kind Precompiled is not supported".to_owned(),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A loaded `tokenizer.json`. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Tokenizer(Arc<tokenizers::Tokenizer>);
@@ -46,6 +78,7 @@ impl Tokenizer {
         if bytes.len() > MAX_TOKENIZER_BYTES {
             return Err(TokenizerError::TooLarge(bytes.len()));
         }
+        check(bytes)?;
         let invalid = |e: tokenizers::Error| TokenizerError::Invalid(e.to_string());
         let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(invalid)?;
         tokenizer.with_padding(None);
@@ -207,6 +240,16 @@ mod tests {
     fn bad_files_and_long_texts_are_refused() {
         assert!(matches!(Tokenizer::from_json(b"{}"), Err(TokenizerError::Invalid(_))));
         assert!(matches!(Tokenizer::from_json(b""), Err(TokenizerError::Invalid(_))));
+        let text = String::from_utf8(GENESIS.to_vec()).expect("JSON");
+        let (first, last) = (text.find("\"decoder\"").expect("one"), text.find("\"model\"").expect("one"));
+        for at in first..last {
+            let mut damaged = GENESIS.to_vec();
+            damaged[at] = 0;
+            assert!(Tokenizer::from_json(&damaged).is_err(), "byte {at}");
+        }
+        let map = text.replacen("\"normalizer\": null", "\"normalizer\": {\"type\": \"Precompiled\"}", 1);
+        assert_ne!(map, text);
+        assert!(matches!(Tokenizer::from_json(map.as_bytes()), Err(TokenizerError::Invalid(_))));
         let long = "x".repeat(MAX_TEXT_BYTES + 1);
         assert_eq!(genesis().encode(&long, false), Err(TokenizerError::TextTooLong(MAX_TEXT_BYTES + 1)));
     }
