@@ -1,36 +1,39 @@
-//! One answer as both interfaces need it: pieces of text that end at a stop text, and the figures at the end.
+//! One answer as the interfaces need it: pieces of text that end at a stop text, and the figures at the end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use cdi_node::Answering;
 use cdi_node::view::{AnswerEvent, AnswerStats, Finish};
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
-use crate::gateway::Running;
 use crate::problem::Problem;
 use crate::stop::{Passed, Stops};
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// The model or a stop text ended it.
-    Stop,
+    /// The model ended it.
+    EndOfText,
+    /// This stop text ended it.
+    Stop(String),
     /// The token limit, or the end of the context.
     Length,
 }
 
 impl Reason {
-    /// As both interfaces call it.
-    pub(crate) const fn name(self) -> &'static str {
+    /// As OpenAI and Ollama call it.
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::EndOfText | Self::Stop(_) => "stop",
             Self::Length => "length",
         }
     }
 }
 
 /// How an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct End {
     pub(crate) reason: Reason,
     pub(crate) prompt_tokens: u32,
@@ -48,6 +51,12 @@ pub(crate) enum Piece {
     End(End),
 }
 
+/// An answer and its place in the gateway; both are given back when it is dropped.
+struct Running {
+    answering: Answering,
+    _place: OwnedSemaphorePermit,
+}
+
 /// An answer being read.
 pub(crate) struct Completion {
     running: Option<Running>,
@@ -60,9 +69,9 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) fn new(running: Running, stops: Vec<String>) -> Self {
+    pub(crate) fn new(answering: Answering, place: OwnedSemaphorePermit, stops: Vec<String>) -> Self {
         Self {
-            running: Some(running),
+            running: Some(Running { answering, _place: place }),
             stops: Stops::new(stops),
             asked: Instant::now(),
             first: None,
@@ -88,9 +97,9 @@ impl Completion {
                     self.text(&text);
                 }
                 Some(AnswerEvent::Done(stats)) => self.done(&stats),
-                Some(AnswerEvent::Failed { message }) => {
+                Some(AnswerEvent::Failed { failure, message }) => {
                     self.running = None;
-                    return Some(Err(Problem::swarm(message)));
+                    return Some(Err(Problem::failed(failure, message)));
                 }
                 None => {
                     self.running = None;
@@ -105,10 +114,10 @@ impl Completion {
         if !text.is_empty() {
             self.ready.push_back(Piece::Text(text));
         }
-        if stopped {
+        if let Some(stop) = stopped {
             // Dropping it frees every stage.
             self.running = None;
-            self.end(Reason::Stop);
+            self.end(Reason::Stop(stop));
         }
     }
 
@@ -128,7 +137,7 @@ impl Completion {
         }
         let reason = match stats.finish {
             Finish::Length => Reason::Length,
-            Finish::EndOfText | Finish::Stopped => Reason::Stop,
+            Finish::EndOfText | Finish::Stopped => Reason::EndOfText,
         };
         self.tokens = stats.tokens;
         self.end(reason);
@@ -144,5 +153,31 @@ impl Completion {
             }
         }
         Err(Problem::stopped())
+    }
+}
+
+/// An answer that has begun: from now on there can be no other status.
+pub(crate) struct Begun {
+    first: Piece,
+    rest: Completion,
+}
+
+impl Completion {
+    /// Waits for the first piece, which tells whether there is an answer at all.
+    pub(crate) async fn begin(mut self) -> Result<Begun, Problem> {
+        let first = self.next().await.ok_or_else(Problem::stopped)??;
+        Ok(Begun { first, rest: self })
+    }
+}
+
+impl Begun {
+    pub(crate) const fn prompt_tokens(&self) -> u32 {
+        self.rest.prompt_tokens
+    }
+
+    /// The pieces, from the first on.
+    pub(crate) fn pieces(self) -> impl Stream<Item = Result<Piece, Problem>> + Send + 'static {
+        let rest = stream::unfold(self.rest, |mut rest| async move { rest.next().await.map(|piece| (piece, rest)) });
+        stream::iter([Ok(self.first)]).chain(rest)
     }
 }

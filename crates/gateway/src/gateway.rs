@@ -1,16 +1,17 @@
 //! The node behind the gateway, and what it says of the swarm.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use cdi_node::view::{Ask, Event, ModelView};
-use cdi_node::{Answering, Handle};
+use cdi_node::Handle;
+use cdi_node::view::{Ask, Event, Message, ModelView, RouteMode};
 use cdi_platform::random;
 use cdi_platform::time::unix_ms;
+use cdi_types::sampling::Sampling;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
+use crate::completion::Completion;
 use crate::problem::Problem;
 
 /// Answers at a time. Each is a session at every stage of its route, of which a stage serves a few dozen.
@@ -35,10 +36,23 @@ pub(crate) struct Model {
     pub(crate) known_since: u64,
 }
 
-/// An answer and its place among [`MAX_ANSWERS`]; both are given back when it is dropped.
-pub(crate) struct Running {
-    pub(crate) answering: Answering,
-    _place: OwnedSemaphorePermit,
+/// One answer that is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) prompt: Prompt,
+    pub(crate) sampling: Sampling,
+    pub(crate) max_tokens: u32,
+    /// Texts before which the answer ends.
+    pub(crate) stops: Vec<String>,
+}
+
+/// What the model reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// A conversation, through the model's chat template.
+    Chat(Vec<Message>),
+    /// A text to go on with.
+    Text(String),
 }
 
 impl Gateway {
@@ -69,9 +83,33 @@ impl Gateway {
     }
 
     /// Asks the swarm. Dropping the result stops the answer on every stage.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Running, Problem> {
+    pub(crate) async fn complete(&self, order: Order) -> Result<Completion, Problem> {
         let place = self.0.places.clone().try_acquire_owned().map_err(|_| Problem::busy())?;
-        Ok(Running { answering: self.0.node.ask(ask).await, _place: place })
+        let (messages, raw) = match order.prompt {
+            Prompt::Chat(messages) => (messages, false),
+            Prompt::Text(content) => (vec![Message { role: "user".to_owned(), content }], true),
+        };
+        let Order { sampling, max_tokens, stops, .. } = order;
+        let ask = Ask { messages, raw, route: RouteMode::Swarm, sampling, max_tokens };
+        Ok(Completion::new(self.0.node.ask(ask).await, place, stops))
+    }
+
+    /// Asks for several answers: all of them, or none.
+    pub(crate) async fn complete_all(&self, orders: Vec<Order>) -> Result<Vec<Completion>, Problem> {
+        let mut completions = Vec::new();
+        for order in orders {
+            completions.push(self.complete(order).await?);
+        }
+        Ok(completions)
+    }
+
+    /// How many tokens the model reads for `prompt`; a prompt that is longer than what it reads has a length as well.
+    pub(crate) async fn count(&self, prompt: Prompt) -> Result<u32, Problem> {
+        let order = Order { prompt, sampling: Sampling::GREEDY, max_tokens: 0, stops: Vec::new() };
+        match self.complete(order).await?.whole().await {
+            Ok((_, end)) => Ok(end.prompt_tokens),
+            Err(problem) => problem.prompt_tokens.ok_or(problem),
+        }
     }
 }
 
@@ -90,16 +128,7 @@ async fn follow(inner: Weak<Inner>, mut events: mpsc::Receiver<Event>) {
     }
 }
 
-/// A name that nothing else has, as both interfaces give to answers.
+/// A name that nothing else has, as the interfaces give to answers.
 pub(crate) fn fresh_id(prefix: &str) -> String {
     random::id16().iter().fold(prefix.to_owned(), |id, byte| id + &format!("{byte:02x}"))
 }
-
-/// A seed for who named none.
-pub(crate) fn fresh_seed() -> u64 {
-    let bytes = random::id16();
-    u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
-}
-
-/// Fields of a request that no part of the gateway reads.
-pub(crate) type Rest = HashMap<String, serde_json::Value>;

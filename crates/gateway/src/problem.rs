@@ -1,6 +1,7 @@
 //! Why a request is refused, in words that the interfaces share. Each interface gives them its own shape.
 
 use axum::http::StatusCode;
+use cdi_node::view::Failure;
 
 /// Why a request is refused, or an answer ended early.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,11 +17,13 @@ pub struct Problem {
     pub code: Option<&'static str>,
     /// Seconds after which another attempt makes sense.
     pub retry_after: Option<u32>,
+    /// Tokens of the prompt, where it is too long.
+    pub prompt_tokens: Option<u32>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), parameter: None, code, retry_after: None }
+        Self { status, message: message.into(), parameter: None, code, retry_after: None, prompt_tokens: None }
     }
 
     /// The request is not one.
@@ -37,6 +40,12 @@ impl Problem {
     pub(crate) fn unsupported(name: &'static str) -> Self {
         let message = format!("{name} is not supported by this gateway yet. Leave it out.");
         Self { parameter: Some(name), ..Self::new(StatusCode::NOT_IMPLEMENTED, Some("unsupported_parameter"), message) }
+    }
+
+    /// A form of a parameter that the interface knows and this gateway does not have.
+    pub(crate) fn unsupported_form(name: &'static str, form: &str) -> Self {
+        let message = format!("{name} with {form} is not supported by this gateway yet.");
+        Self { message, ..Self::unsupported(name) }
     }
 
     pub(crate) fn no_model(name: &str) -> Self {
@@ -58,9 +67,27 @@ impl Problem {
         Self { retry_after: Some(5), ..problem }
     }
 
-    /// The swarm gave no answer, and says why.
-    pub(crate) fn swarm(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("swarm"), message)
+    /// The node gave no answer, and says why.
+    pub(crate) fn failed(failure: Failure, message: String) -> Self {
+        match failure {
+            Failure::Question => Self::new(StatusCode::BAD_REQUEST, Some("invalid_prompt"), message),
+            // OpenAI's code and Anthropic's words, by which programs know that they must shorten.
+            Failure::TooLong { tokens, context } => {
+                let message = format!(
+                    "prompt is too long: {tokens} tokens > {context} maximum. The model's maximum context length is \
+                     {context} tokens, with the answer. Shorten the conversation."
+                );
+                let problem = Self::new(StatusCode::BAD_REQUEST, Some("context_length_exceeded"), message);
+                Self { prompt_tokens: Some(tokens), ..problem }
+            }
+            Failure::Swarm => Self::swarm(message),
+        }
+    }
+
+    /// The swarm gave no answer. A tab that hosts what is missing may come at any time.
+    fn swarm(message: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, Some("swarm"), message);
+        Self { retry_after: Some(5), ..problem }
     }
 
     /// The node has stopped.

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::problem::respond;
+use super::DIALECT;
 use super::written;
 use crate::gateway::{Gateway, Model};
 use crate::request::Body;
@@ -65,7 +65,7 @@ pub(super) async fn show(State(gateway): State<Gateway>, Body(request): Body<Nam
             "capabilities": ["completion"],
         }))
         .into_response(),
-        Err(problem) => respond(&problem),
+        Err(problem) => DIALECT.respond(&problem),
     }
 }
 

@@ -3,35 +3,25 @@
 //! Source: <https://platform.openai.com/docs/api-reference>.
 
 mod chat;
+mod choices;
+mod completions;
 mod models;
-mod problem;
 
 use axum::Router;
-use axum::http::{StatusCode, Uri};
-use axum::response::Response;
 use axum::routing::{get, post};
 
-use self::problem::respond;
+use crate::dialect::Dialect;
 use crate::gateway::Gateway;
-use crate::problem::Problem;
+use crate::sampling::Defaults;
 
-pub(crate) fn router(gateway: Gateway) -> Router {
+const DIALECT: Dialect = Dialect::OpenAi;
+
+const DEFAULTS: Defaults = Defaults { temperature: 1.0, hottest: 2.0, top_p: 1.0, top_k: 0 };
+
+pub(crate) fn router() -> Router<Gateway> {
     Router::new()
-        .route("/models", get(models::list))
-        .route("/models/{name}", get(models::one))
-        .route("/chat/completions", post(chat::complete))
-        .fallback(nothing)
-        .method_not_allowed_fallback(other_method)
-        .with_state(gateway)
-}
-
-/// Paths of the interface that are not served.
-async fn nothing(uri: Uri) -> Response {
-    let message = format!("The path {} is not served by this gateway.", uri.path());
-    respond(&Problem::malformed(StatusCode::NOT_FOUND, message))
-}
-
-async fn other_method(uri: Uri) -> Response {
-    let message = format!("The path {} does not take this method.", uri.path());
-    respond(&Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, message))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{name}", get(models::one))
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
 }

@@ -5,7 +5,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
-use super::problem::respond;
+use super::DIALECT;
 use crate::gateway::{Gateway, Model};
 
 /// All models.
@@ -18,7 +18,7 @@ pub(super) async fn list(State(gateway): State<Gateway>) -> Response {
 pub(super) async fn one(State(gateway): State<Gateway>, Path(name): Path<String>) -> Response {
     match gateway.model(&name) {
         Ok(model) => Json(describe(&model)).into_response(),
-        Err(problem) => respond(&problem),
+        Err(problem) => DIALECT.respond(&problem),
     }
 }
 
