@@ -6,6 +6,7 @@ mod chat;
 mod choices;
 mod completions;
 mod models;
+mod responses;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -24,4 +25,5 @@ pub(crate) fn router() -> Router<Gateway> {
         .route("/v1/models/{name}", get(models::one))
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
+        .route("/v1/responses", post(responses::respond))
 }
