@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::meter::Meter;
+use crate::places::Place;
+use crate::problem::Problem;
+use crate::stop::{Passed, Stops};
 use cdi_node::Answering;
 use cdi_node::view::{AnswerEvent, AnswerStats, Finish};
 use futures::{Stream, StreamExt as _, stream};
-use tokio::sync::OwnedSemaphorePermit;
-
-use crate::problem::Problem;
-use crate::stop::{Passed, Stops};
 
 /// Why an answer ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +54,13 @@ pub(crate) enum Piece {
 /// An answer and its place in the gateway; both are given back when it is dropped.
 struct Running {
     answering: Answering,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 /// An answer being read.
 pub(crate) struct Completion {
     running: Option<Running>,
+    meter: Meter,
     stops: Stops,
     asked: Instant,
     first: Option<Instant>,
@@ -69,9 +70,10 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) fn new(answering: Answering, place: OwnedSemaphorePermit, stops: Vec<String>) -> Self {
+    pub(crate) fn new(answering: Answering, place: Place, meter: Meter, stops: Vec<String>) -> Self {
         Self {
             running: Some(Running { answering, _place: place }),
+            meter,
             stops: Stops::new(stops),
             asked: Instant::now(),
             first: None,
@@ -92,13 +94,20 @@ impl Completion {
                 Some(AnswerEvent::Route { .. }) => {}
                 Some(AnswerEvent::Started { prompt_tokens }) => self.prompt_tokens = prompt_tokens,
                 Some(AnswerEvent::Text { text, tokens }) => {
-                    self.first.get_or_insert_with(Instant::now);
+                    if self.first.is_none() {
+                        self.first = Some(Instant::now());
+                        self.meter.first_text(self.asked.elapsed());
+                    }
                     self.tokens = tokens;
                     self.text(&text);
                 }
                 Some(AnswerEvent::Done(stats)) => self.done(&stats),
                 Some(AnswerEvent::Failed { failure, message }) => {
                     self.running = None;
+                    if self.tokens == 0 {
+                        // Nobody has anything of it: it costs nothing.
+                        self.prompt_tokens = 0;
+                    }
                     return Some(Err(Problem::failed(failure, message)));
                 }
                 None => {
@@ -153,6 +162,13 @@ impl Completion {
             }
         }
         Err(Problem::stopped())
+    }
+}
+
+/// Whatever became of it: what was computed counts.
+impl Drop for Completion {
+    fn drop(&mut self) {
+        self.meter.answer(self.prompt_tokens, self.tokens, self.asked.elapsed());
     }
 }
 

@@ -1,19 +1,21 @@
 //! Conversations as requests write them: roles, and content that is a text or a list of parts.
 
 use cdi_node::view::Message;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::problem::Problem;
 
 /// A message of a request.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "Message")]
 pub(crate) struct Turn {
     role: String,
     content: Option<Content>,
 }
 
 /// What a message says.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum Content {
     Text(String),
@@ -21,7 +23,8 @@ pub(crate) enum Content {
 }
 
 /// A part of a message.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ContentPart")]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum Part {
     #[serde(alias = "input_text", alias = "output_text")]

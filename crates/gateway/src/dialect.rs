@@ -1,12 +1,15 @@
 //! The interfaces, as far as something is said in each one's own shape.
 
 use axum::Json;
-use axum::http::header::RETRY_AFTER;
-use axum::http::{StatusCode, Uri};
+use axum::http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
 use crate::problem::Problem;
+
+/// Says which place in line there was no room for.
+const QUEUE_PLACE: HeaderName = HeaderName::from_static("x-queue-place");
 
 /// An interface that programs know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,14 @@ impl Dialect {
             Self::Anthropic
         } else {
             Self::OpenAi
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::OpenAi => "OpenAI",
+            Self::Ollama => "Ollama",
+            Self::Anthropic => "Anthropic",
         }
     }
 
@@ -65,6 +76,12 @@ impl Dialect {
         if let Some(seconds) = problem.retry_after {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
+        if let Some(place) = problem.queue_place {
+            response.headers_mut().insert(QUEUE_PLACE, place.into());
+        }
+        if problem.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         response
     }
 
@@ -76,8 +93,11 @@ impl Dialect {
 
 /// Paths of the interfaces that are not served.
 pub(crate) async fn nothing(uri: Uri) -> Response {
-    let message = format!("The path {} is not served by this gateway.", uri.path());
-    Dialect::of(uri.path()).respond(&Problem::malformed(StatusCode::NOT_FOUND, message))
+    let problem = match uri.path() {
+        "/v1/embeddings" | "/api/embed" | "/api/embeddings" => Problem::unsupported("embeddings"),
+        path => Problem::malformed(StatusCode::NOT_FOUND, format!("The path {path} is not served by this gateway.")),
+    };
+    Dialect::of(uri.path()).respond(&problem)
 }
 
 /// Methods that a path does not take.

@@ -1,5 +1,7 @@
 //! Why a request is refused, in words that the interfaces share. Each interface gives them its own shape.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use cdi_node::view::Failure;
 
@@ -19,11 +21,21 @@ pub struct Problem {
     pub retry_after: Option<u32>,
     /// Tokens of the prompt, where it is too long.
     pub prompt_tokens: Option<u32>,
+    /// The place in line that there was no room for.
+    pub queue_place: Option<u32>,
 }
 
 impl Problem {
     fn new(status: StatusCode, code: Option<&'static str>, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), parameter: None, code, retry_after: None, prompt_tokens: None }
+        Self {
+            status,
+            message: message.into(),
+            parameter: None,
+            code,
+            retry_after: None,
+            prompt_tokens: None,
+            queue_place: None,
+        }
     }
 
     /// The request is not one.
@@ -60,11 +72,41 @@ impl Problem {
         Self { retry_after: Some(2), ..problem }
     }
 
-    /// All places are taken.
-    pub(crate) fn busy() -> Self {
-        let message = "The gateway answers as many requests as it can. Try again in some seconds.";
+    /// All places are taken, and so are those in line.
+    pub(crate) fn busy(queue_place: u32, seconds: u32) -> Self {
+        let before = queue_place - 1;
+        let message = format!(
+            "The gateway answers as many requests as it can, and {before} more stand in line: place {queue_place} \
+             would be yours. Try again in {seconds} seconds."
+        );
         let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, Some("busy"), message);
-        Self { retry_after: Some(5), ..problem }
+        Self { retry_after: Some(seconds), queue_place: Some(queue_place), ..problem }
+    }
+
+    /// The request has no key.
+    pub(crate) fn no_key() -> Self {
+        let message = "This API asks for a key. Send it as `Authorization: Bearer` or as `x-api-key`.";
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    /// The request's key is not one, or not any more.
+    pub(crate) fn wrong_key() -> Self {
+        let message = "The key of this request is not known here, or was revoked. Ask the operator for another.";
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    /// The key's holder has asked often enough in this minute.
+    pub(crate) fn too_often(most: u32, wait: Duration) -> Self {
+        let message = format!("This key is good for {most} requests a minute. {}", again(wait));
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, Some("rate_limit_exceeded"), message);
+        Self { retry_after: Some(seconds(wait)), ..problem }
+    }
+
+    /// The key's holder has used enough today.
+    pub(crate) fn quota(most: u64, wait: Duration) -> Self {
+        let message = format!("This key is good for {most} tokens a day. {}", again(wait));
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, Some("insufficient_quota"), message);
+        Self { retry_after: Some(seconds(wait)), ..problem }
     }
 
     /// The node gave no answer, and says why.
@@ -94,4 +136,13 @@ impl Problem {
     pub(crate) fn stopped() -> Self {
         Self::swarm("The gateway's node has stopped.")
     }
+}
+
+/// A wait in whole seconds, rounded up.
+fn seconds(wait: Duration) -> u32 {
+    u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+fn again(wait: Duration) -> String {
+    format!("Try again in {} seconds.", seconds(wait))
 }

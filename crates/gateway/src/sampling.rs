@@ -2,12 +2,13 @@
 
 use cdi_platform::random;
 use cdi_types::sampling::Sampling;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::problem::Problem;
 
 /// What a request says.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) struct Given {
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,

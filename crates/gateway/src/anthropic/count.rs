@@ -1,7 +1,6 @@
 //! `/v1/messages/count_tokens`.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
@@ -12,7 +11,7 @@ use crate::problem::Problem;
 use crate::request::Body;
 
 /// How many tokens a conversation has.
-pub(super) async fn count(State(gateway): State<Gateway>, Body(request): Body<Conversation>) -> Response {
+pub(super) async fn count(gateway: Gateway, Body(request): Body<Conversation>) -> Response {
     DIALECT.answer(try_count(&gateway, request).await)
 }
 

@@ -1,8 +1,8 @@
 //! `/v1/messages`.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -20,7 +20,8 @@ const MAX_STOPS: usize = 16;
 
 const DEFAULTS: Defaults = Defaults { temperature: 1.0, hottest: 1.0, top_p: 1.0, top_k: 0 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "MessagesRequest")]
 pub(super) struct Request {
     max_tokens: u32,
     stream: Option<bool>,
@@ -33,7 +34,7 @@ pub(super) struct Request {
 }
 
 /// Answers a conversation.
-pub(super) async fn create(State(gateway): State<Gateway>, Body(request): Body<Request>) -> Response {
+pub(super) async fn create(gateway: Gateway, Body(request): Body<Request>) -> Response {
     DIALECT.answer(try_create(&gateway, request).await)
 }
 

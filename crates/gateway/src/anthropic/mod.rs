@@ -7,14 +7,18 @@ mod events;
 mod messages;
 mod request;
 
-use axum::Router;
-use axum::routing::post;
-
 use crate::dialect::Dialect;
-use crate::gateway::Gateway;
+use crate::endpoint::Endpoint;
 
 const DIALECT: Dialect = Dialect::Anthropic;
 
-pub(crate) fn router() -> Router<Gateway> {
-    Router::new().route("/v1/messages", post(messages::create)).route("/v1/messages/count_tokens", post(count::count))
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::post::<messages::Request, _>("/v1/messages", "Answers a conversation.", messages::create),
+        Endpoint::post::<request::Conversation, _>(
+            "/v1/messages/count_tokens",
+            "How many tokens a conversation has.",
+            count::count,
+        ),
+    ]
 }

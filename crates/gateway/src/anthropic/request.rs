@@ -1,6 +1,7 @@
 //! What the messages of a request become.
 
 use cdi_node::view::Message;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -10,7 +11,8 @@ use crate::problem::Problem;
 use crate::rest::Rest;
 
 /// What both requests of the interface have.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CountTokensRequest")]
 pub(super) struct Conversation {
     pub(super) model: String,
     messages: Vec<Turn>,

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as ResponseBody;
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use cdi_node::view::Message;
 use cdi_types::sampling::Sampling;
 use futures::{Stream, StreamExt as _};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -30,7 +30,8 @@ const MAX_STOPS: usize = 16;
 /// Ollama's own defaults, where a model says nothing.
 const DEFAULTS: Defaults = Defaults { temperature: 0.8, hottest: 100.0, top_p: 0.9, top_k: 40 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaChatRequest")]
 pub(super) struct Chat {
     #[serde(default)]
     messages: Vec<Turn>,
@@ -38,7 +39,8 @@ pub(super) struct Chat {
     common: Common,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaMessage")]
 struct Turn {
     role: String,
     #[serde(default)]
@@ -47,7 +49,8 @@ struct Turn {
     images: Vec<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaGenerateRequest")]
 pub(super) struct Generate {
     #[serde(default)]
     prompt: String,
@@ -60,7 +63,8 @@ pub(super) struct Generate {
 }
 
 /// What both requests have.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaCommon")]
 struct Common {
     model: String,
     stream: Option<bool>,
@@ -70,7 +74,8 @@ struct Common {
     rest: Rest,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaOptions")]
 struct Options {
     #[serde(flatten)]
     sampling: Given,
@@ -90,7 +95,7 @@ enum Shape {
 }
 
 /// Answers a conversation.
-pub(super) async fn chat(State(gateway): State<Gateway>, Body(request): Body<Chat>) -> Response {
+pub(super) async fn chat(gateway: Gateway, Body(request): Body<Chat>) -> Response {
     let order = request.and_then(|Chat { messages, common }| {
         let messages = messages.into_iter().map(message).collect::<Result<Vec<_>, _>>()?;
         Ok((Prompt::Chat(messages), common))
@@ -99,7 +104,7 @@ pub(super) async fn chat(State(gateway): State<Gateway>, Body(request): Body<Cha
 }
 
 /// Answers one question.
-pub(super) async fn generate(State(gateway): State<Gateway>, Body(request): Body<Generate>) -> Response {
+pub(super) async fn generate(gateway: Gateway, Body(request): Body<Generate>) -> Response {
     let order = request.map(|Generate { prompt, system, raw, common }| {
         if raw.unwrap_or(false) {
             return (Prompt::Text(prompt), common);

@@ -5,26 +5,30 @@
 mod chat;
 mod models;
 
+use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::dialect::Dialect;
-use crate::gateway::Gateway;
+use crate::endpoint::Endpoint;
 
 const DIALECT: Dialect = Dialect::Ollama;
 
-pub(crate) fn router() -> Router<Gateway> {
-    Router::new()
-        .route("/api/version", get(version))
-        .route("/api/tags", get(models::tags))
-        .route("/api/ps", get(models::running))
-        .route("/api/show", post(models::show))
-        .route("/api/chat", post(chat::chat))
-        .route("/api/generate", post(chat::generate))
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/api/version", "The version of the gateway.", version),
+        Endpoint::get("/api/tags", "The models that can be asked.", models::tags),
+        Endpoint::get("/api/ps", "The models that are loaded.", models::running),
+        Endpoint::post::<models::Named, _>("/api/show", "One model.", models::show),
+        Endpoint::post::<chat::Chat, _>("/api/chat", "Answers a conversation.", chat::chat),
+        Endpoint::post::<chat::Generate, _>(
+            "/api/generate",
+            "Answers a question, or goes on with a text.",
+            chat::generate,
+        ),
+    ]
 }
 
 async fn version() -> Response {

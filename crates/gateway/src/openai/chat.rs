@@ -1,11 +1,11 @@
 //! `/v1/chat/completions`.
 
-use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::choices::{Asked, Choice, MAX_CHOICES, MAX_STOPS, Shape, StreamOptions, answer, one_or_many};
+use super::choices::{Asked, Choice, MAX_CHOICES, MAX_STOPS, OneOrMany, Shape, StreamOptions, answer};
 use super::{DEFAULTS, DIALECT};
 use crate::conversation::{Turn, answerable};
 use crate::gateway::{Gateway, Order, Prompt};
@@ -15,7 +15,8 @@ use crate::rest::Rest;
 use crate::sampling::{Given, between, varied};
 use crate::stop;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ChatCompletionRequest")]
 pub(super) struct Request {
     model: String,
     messages: Vec<Turn>,
@@ -24,8 +25,7 @@ pub(super) struct Request {
     #[serde(flatten)]
     sampling: Given,
     n: Option<u32>,
-    #[serde(default, deserialize_with = "one_or_many")]
-    stop: Vec<String>,
+    stop: Option<OneOrMany>,
     max_tokens: Option<u32>,
     /// The newer name.
     max_completion_tokens: Option<u32>,
@@ -48,7 +48,7 @@ fn asked(request: Request, context: u32) -> Result<Asked, Problem> {
     let sampling = request.sampling.sampling(DEFAULTS)?;
     let max_tokens = request.max_completion_tokens.or(request.max_tokens).unwrap_or(context);
     let max_tokens = between("max_tokens", max_tokens, 1, u32::MAX)?;
-    let stops = stop::checked(request.stop, MAX_STOPS, "stop")?;
+    let stops = stop::checked(request.stop.map(OneOrMany::into_vec).unwrap_or_default(), MAX_STOPS, "stop")?;
     let messages = request.messages.into_iter().map(|turn| turn.message("messages")).collect::<Result<Vec<_>, _>>()?;
     let prompt = Prompt::Chat(answerable(messages, "messages")?);
     let order =
@@ -63,7 +63,7 @@ fn asked(request: Request, context: u32) -> Result<Asked, Problem> {
 }
 
 /// Answers a conversation.
-pub(super) async fn complete(State(gateway): State<Gateway>, Body(request): Body<Request>) -> Response {
+pub(super) async fn complete(gateway: Gateway, Body(request): Body<Request>) -> Response {
     DIALECT.answer(try_complete(&gateway, request).await)
 }
 

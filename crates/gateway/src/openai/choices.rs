@@ -8,7 +8,8 @@ use cdi_platform::time::unix_ms;
 use futures::Stream;
 use futures::future::try_join_all;
 use futures::stream::{self, SelectAll, StreamExt as _};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::completion::{Begun, Completion, End, Piece};
@@ -47,26 +48,27 @@ pub(super) enum Shape {
     Text,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub(super) struct StreamOptions {
     #[serde(default)]
     include_usage: bool,
 }
 
-/// A text, several or none.
-pub(super) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Nothing(()),
-        One(String),
-        Many(Vec<String>),
+/// A text or several.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub(super) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
     }
-    Ok(match Given::deserialize(deserializer)? {
-        Given::Nothing(()) => Vec::new(),
-        Given::One(text) => vec![text],
-        Given::Many(texts) => texts,
-    })
 }
 
 /// Answers what is asked for by `model`.

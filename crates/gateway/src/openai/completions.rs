@@ -1,11 +1,11 @@
 //! `/v1/completions`, the older interface: texts that the model goes on with, without a chat template.
 
-use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::choices::{Asked, Choice, MAX_CHOICES, MAX_STOPS, Shape, StreamOptions, answer, one_or_many};
+use super::choices::{Asked, Choice, MAX_CHOICES, MAX_STOPS, OneOrMany, Shape, StreamOptions, answer};
 use super::{DEFAULTS, DIALECT};
 use crate::gateway::{Gateway, Order, Prompt};
 use crate::problem::Problem;
@@ -17,9 +17,11 @@ use crate::stop;
 /// OpenAI's default.
 const MAX_TOKENS: u32 = 16;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CompletionRequest")]
 pub(super) struct Request {
     model: String,
+    #[schemars(with = "OneOrMany")]
     prompt: Value,
     #[serde(default)]
     echo: Option<bool>,
@@ -28,8 +30,7 @@ pub(super) struct Request {
     #[serde(flatten)]
     sampling: Given,
     n: Option<u32>,
-    #[serde(default, deserialize_with = "one_or_many")]
-    stop: Vec<String>,
+    stop: Option<OneOrMany>,
     max_tokens: Option<u32>,
     #[serde(flatten)]
     rest: Rest,
@@ -62,7 +63,7 @@ fn asked(request: Request) -> Result<Asked, Problem> {
     refuse_unsupported(&request.rest)?;
     let count = between("n", request.n.unwrap_or(1), 1, MAX_CHOICES)?;
     let sampling = request.sampling.sampling(DEFAULTS)?;
-    let stops = stop::checked(request.stop, MAX_STOPS, "stop")?;
+    let stops = stop::checked(request.stop.map(OneOrMany::into_vec).unwrap_or_default(), MAX_STOPS, "stop")?;
     let max_tokens = request.max_tokens.unwrap_or(MAX_TOKENS);
     let echo = request.echo.unwrap_or(false);
     let prompts = prompts(request.prompt)?;
@@ -89,7 +90,7 @@ fn asked(request: Request) -> Result<Asked, Problem> {
 }
 
 /// Goes on with texts.
-pub(super) async fn complete(State(gateway): State<Gateway>, Body(request): Body<Request>) -> Response {
+pub(super) async fn complete(gateway: Gateway, Body(request): Body<Request>) -> Response {
     DIALECT.answer(try_complete(&gateway, request).await)
 }
 

@@ -8,22 +8,20 @@ mod completions;
 mod models;
 mod responses;
 
-use axum::Router;
-use axum::routing::{get, post};
-
 use crate::dialect::Dialect;
-use crate::gateway::Gateway;
+use crate::endpoint::Endpoint;
 use crate::sampling::Defaults;
 
 const DIALECT: Dialect = Dialect::OpenAi;
 
 const DEFAULTS: Defaults = Defaults { temperature: 1.0, hottest: 2.0, top_p: 1.0, top_k: 0 };
 
-pub(crate) fn router() -> Router<Gateway> {
-    Router::new()
-        .route("/v1/models", get(models::list))
-        .route("/v1/models/{name}", get(models::one))
-        .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/completions", post(completions::complete))
-        .route("/v1/responses", post(responses::respond))
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/v1/models", "The models that can be asked.", models::list),
+        Endpoint::get("/v1/models/{model}", "One model.", models::one),
+        Endpoint::post::<chat::Request, _>("/v1/chat/completions", "Answers a conversation.", chat::complete),
+        Endpoint::post::<completions::Request, _>("/v1/completions", "Goes on with texts.", completions::complete),
+        Endpoint::post::<responses::Request, _>("/v1/responses", "Answers a request.", responses::respond),
+    ]
 }

@@ -1,5 +1,6 @@
 //! A program that uses the API.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cdi_node::view::HostLayers;
@@ -18,8 +19,13 @@ pub struct Api {
 impl Api {
     /// An API that knows its model.
     pub async fn start() -> Self {
-        let relay = relay_with(Config { api: ApiAccess::Local, ..Config::default() }).await;
-        let api = Self { relay, client: Client::new() };
+        Self::with_keys(None, Client::new()).await
+    }
+
+    /// The same with a file of keys, of which `client` has one.
+    pub async fn with_keys(api_keys: Option<PathBuf>, client: Client) -> Self {
+        let relay = relay_with(Config { api: ApiAccess::Local, api_keys, ..Config::default() }).await;
+        let api = Self { relay, client };
         let known = async {
             while api.get("/v1/models").await["data"].as_array().is_none_or(Vec::is_empty) {
                 tokio::time::sleep(Duration::from_millis(50)).await;

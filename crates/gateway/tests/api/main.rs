@@ -6,4 +6,6 @@ mod support;
 mod answers;
 mod client;
 mod hostile;
+mod keys;
+mod observed;
 mod refusals;

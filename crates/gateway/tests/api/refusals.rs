@@ -54,13 +54,24 @@ async fn what_cannot_be_answered_is_refused_in_each_interface_s_shape() {
     let refused = api.client.get(api.url("/v1/messages")).send().await.expect("an answer");
     assert_eq!((refused.status().as_u16(), &body(refused).await["type"]), (405, &json!("error")));
     let refused = api.post("/api/embed", &json!({})).await;
-    assert_eq!((refused.status().as_u16(), body(refused).await["error"].is_string()), (404, true));
+    assert_eq!((refused.status().as_u16(), body(refused).await["error"].is_string()), (501, true));
+    check(api.post("/v1/embeddings", &json!({})).await, 501, "unsupported_parameter").await;
 
     let response = api.post("/api/chat", &json!({ "model": "absent", "messages": [] })).await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);
     assert!(body(response).await["error"].is_string());
     let response = api.post("/api/generate", &json!({ "model": api.model().await })).await;
     assert_eq!(body(response).await["done_reason"], "load");
+
+    // What the document names is there.
+    let document = api.get("/openapi.json").await;
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        let url = api.url(&path.replace("{model}", &model));
+        let request = if methods["get"].is_object() { api.client.get(url) } else { api.client.post(url).body("{}") };
+        let status = request.send().await.expect("an answer").status().as_u16();
+        assert!([200, 400].contains(&status), "{path}: {status}");
+    }
 
     // A page from elsewhere gets nothing.
     let foreign = api.client.get(api.url("/v1/models")).header("origin", "https://example.org");

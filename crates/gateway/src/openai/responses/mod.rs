@@ -7,11 +7,10 @@ mod object;
 mod request;
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 
 use self::object::Head;
-use self::request::Request;
+pub(super) use self::request::Request;
 use super::DIALECT;
 use crate::gateway::Gateway;
 use crate::problem::Problem;
@@ -19,7 +18,7 @@ use crate::request::Body;
 use crate::sse;
 
 /// Answers a request.
-pub(super) async fn respond(State(gateway): State<Gateway>, Body(request): Body<Request>) -> Response {
+pub(super) async fn respond(gateway: Gateway, Body(request): Body<Request>) -> Response {
     DIALECT.answer(try_respond(&gateway, request).await)
 }
 

@@ -1,6 +1,7 @@
 //! What a request asks for.
 
 use cdi_node::view::Message;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,7 +12,8 @@ use crate::problem::Problem;
 use crate::rest::Rest;
 use crate::sampling::{Given, between};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ResponseRequest")]
 pub(in crate::openai) struct Request {
     pub(super) model: String,
     input: Input,
@@ -24,18 +26,21 @@ pub(in crate::openai) struct Request {
     pub(super) rest: Rest,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ResponseInput")]
 #[serde(untagged)]
 enum Input {
     Text(String),
     Items(Vec<Item>),
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ResponseItem")]
 struct Item {
     #[serde(rename = "type")]
     kind: Option<String>,
     #[serde(flatten)]
+    #[schemars(with = "Turn")]
     turn: Value,
 }
 
