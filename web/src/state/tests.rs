@@ -25,7 +25,10 @@ fn done(state: &mut State, finish: Finish) {
 }
 
 fn fail(state: &mut State) {
-    state.apply(Event::Answer(AnswerEvent::Failed { failure: Failure::Swarm, message: "No host. Try again.".to_owned() }));
+    state.apply(Event::Answer(AnswerEvent::Failed {
+        failure: Failure::Swarm,
+        message: "No host. Try again.".to_owned(),
+    }));
 }
 
 fn route(state: &mut State, peers: &[u8]) {
