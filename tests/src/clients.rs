@@ -1,4 +1,4 @@
-//! Programs of users: OpenAI's and Ollama's own clients, in Node.
+//! Programs of users: OpenAI's, Anthropic's and Ollama's own clients, in Node.
 
 use anyhow::Result;
 use serde_json::Value;

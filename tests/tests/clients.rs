@@ -1,4 +1,4 @@
-//! Unmodified clients of OpenAI and Ollama, against a relay whose compute is browser tabs.
+//! Unmodified clients of OpenAI, Anthropic and Ollama, against a relay whose compute is browser tabs.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const BEGINNING: &str = "Once upon a time there was a quiet girl named Toby, who
 const TOKENS: u32 = 40;
 
 #[tokio::test]
-async fn clients_of_openai_and_ollama_are_answered_by_tabs() -> Result<()> {
+async fn clients_of_all_interfaces_are_answered_by_tabs() -> Result<()> {
     let relay = Relay::start()?;
     let url = relay.url();
     let base = url.trim_end_matches('/');
@@ -47,6 +47,29 @@ async fn clients_of_openai_and_ollama_are_answered_by_tabs() -> Result<()> {
     assert_eq!(openai["usage"][0]["completion_tokens"], TOKENS);
     assert_eq!((&openai["missing"]["status"], &openai["missing"]["code"]), (&json!(404), &json!("model_not_found")));
     assert_eq!(openai["unsupported"]["status"], 501);
+
+    let others = clients.call("openaiOthers", &json!([base, STORY, TOKENS]))?;
+    println!("{others:#}");
+    assert_eq!((&others["whole"], &others["streamed"]), (&json!(text), &json!(text)));
+    assert_eq!(others["usage"][0], others["usage"][1]);
+    let types = others["types"].as_array().map(Vec::as_slice).unwrap_or_default();
+    assert_eq!((types.first(), types.last()), (Some(&json!("response.created")), Some(&json!("response.incomplete"))));
+    assert_eq!(others["completed"], others["goneOn"]);
+    let long = &others["tooLong"];
+    assert_eq!((&long["status"], &long["code"]), (&json!(400), &json!("context_length_exceeded")));
+    assert_eq!(others["unsupported"]["status"], 501);
+
+    let anthropic = clients.call("anthropic", &json!([base, STORY, TOKENS]))?;
+    println!("{anthropic:#}");
+    for way in ["whole", "streamed", "final"] {
+        assert_eq!(anthropic[way], text, "{way}");
+    }
+    assert_eq!(anthropic["stopped"], json!(["max_tokens", "max_tokens"]));
+    assert_eq!(anthropic["usage"][0]["output_tokens"], TOKENS);
+    assert_eq!(anthropic["usage"][1]["input_tokens"], anthropic["counted"]);
+    assert_eq!(anthropic["missing"]["status"], 404);
+    assert_eq!(anthropic["tooLong"]["status"], 400);
+    assert_eq!(anthropic["unsupported"]["status"], 501);
 
     let read = clients.call("hangUp", &json!([base, STORY]))?;
     assert_eq!(read, 3);

@@ -281,6 +281,7 @@ impl State {
         let max_tokens = conversation::answer_tokens(self.parameters.max_tokens, context);
         Command::Ask(Ask {
             messages: conversation::messages(&self.parameters.system, &self.past, question, max_tokens, context),
+            raw: false,
             route: self.route,
             sampling: self.parameters.sampling(seed),
             max_tokens,

@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostLayers, HostingState,
-    HostingView, Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
+    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Failure, Finish, HostLayers,
+    HostingState, HostingView, Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
 };
 use cdi_platform::Place;
 use cdi_types::advert::Tier;
@@ -411,7 +411,7 @@ async fn a_failed_answer_keeps_its_text_and_can_be_retried() {
     page.write("question");
     page.click("send");
     page.answer(text("half an ans", 3));
-    page.answer(AnswerEvent::Failed { message: "No host. Try again.".into() });
+    page.answer(AnswerEvent::Failed { failure: Failure::Swarm, message: "No host. Try again.".into() });
     page.until_answer("error").await;
     assert_eq!((page.text("answer").as_str(), page.text("error").as_str()), ("half an ans", "No host. Try again."));
     page.click("retry");

@@ -1,36 +1,39 @@
-//! One answer as both interfaces need it: pieces of text that end at a stop text, and the figures at the end.
+//! One answer as the interfaces need it: pieces of text that end at a stop text, and the figures at the end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use cdi_node::view::{AnswerEvent, AnswerStats, Finish};
-use futures::StreamExt as _;
-
-use crate::gateway::Running;
+use crate::meter::Meter;
+use crate::places::Place;
 use crate::problem::Problem;
 use crate::stop::{Passed, Stops};
+use cdi_node::Answering;
+use cdi_node::view::{AnswerEvent, AnswerStats, Finish};
+use futures::{Stream, StreamExt as _, stream};
 
 /// Why an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reason {
-    /// The model or a stop text ended it.
-    Stop,
+    /// The model ended it.
+    EndOfText,
+    /// This stop text ended it.
+    Stop(String),
     /// The token limit, or the end of the context.
     Length,
 }
 
 impl Reason {
-    /// As both interfaces call it.
-    pub(crate) const fn name(self) -> &'static str {
+    /// As OpenAI and Ollama call it.
+    pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::EndOfText | Self::Stop(_) => "stop",
             Self::Length => "length",
         }
     }
 }
 
 /// How an answer ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct End {
     pub(crate) reason: Reason,
     pub(crate) prompt_tokens: u32,
@@ -48,9 +51,16 @@ pub(crate) enum Piece {
     End(End),
 }
 
+/// An answer and its place in the gateway; both are given back when it is dropped.
+struct Running {
+    answering: Answering,
+    _place: Place,
+}
+
 /// An answer being read.
 pub(crate) struct Completion {
     running: Option<Running>,
+    meter: Meter,
     stops: Stops,
     asked: Instant,
     first: Option<Instant>,
@@ -60,9 +70,10 @@ pub(crate) struct Completion {
 }
 
 impl Completion {
-    pub(crate) fn new(running: Running, stops: Vec<String>) -> Self {
+    pub(crate) fn new(answering: Answering, place: Place, meter: Meter, stops: Vec<String>) -> Self {
         Self {
-            running: Some(running),
+            running: Some(Running { answering, _place: place }),
+            meter,
             stops: Stops::new(stops),
             asked: Instant::now(),
             first: None,
@@ -83,14 +94,21 @@ impl Completion {
                 Some(AnswerEvent::Route { .. }) => {}
                 Some(AnswerEvent::Started { prompt_tokens }) => self.prompt_tokens = prompt_tokens,
                 Some(AnswerEvent::Text { text, tokens }) => {
-                    self.first.get_or_insert_with(Instant::now);
+                    if self.first.is_none() {
+                        self.first = Some(Instant::now());
+                        self.meter.first_text(self.asked.elapsed());
+                    }
                     self.tokens = tokens;
                     self.text(&text);
                 }
                 Some(AnswerEvent::Done(stats)) => self.done(&stats),
-                Some(AnswerEvent::Failed { message }) => {
+                Some(AnswerEvent::Failed { failure, message }) => {
                     self.running = None;
-                    return Some(Err(Problem::swarm(message)));
+                    if self.tokens == 0 {
+                        // Nobody has anything of it: it costs nothing.
+                        self.prompt_tokens = 0;
+                    }
+                    return Some(Err(Problem::failed(failure, message)));
                 }
                 None => {
                     self.running = None;
@@ -105,10 +123,10 @@ impl Completion {
         if !text.is_empty() {
             self.ready.push_back(Piece::Text(text));
         }
-        if stopped {
+        if let Some(stop) = stopped {
             // Dropping it frees every stage.
             self.running = None;
-            self.end(Reason::Stop);
+            self.end(Reason::Stop(stop));
         }
     }
 
@@ -128,7 +146,7 @@ impl Completion {
         }
         let reason = match stats.finish {
             Finish::Length => Reason::Length,
-            Finish::EndOfText | Finish::Stopped => Reason::Stop,
+            Finish::EndOfText | Finish::Stopped => Reason::EndOfText,
         };
         self.tokens = stats.tokens;
         self.end(reason);
@@ -144,5 +162,38 @@ impl Completion {
             }
         }
         Err(Problem::stopped())
+    }
+}
+
+/// Whatever became of it: what was computed counts.
+impl Drop for Completion {
+    fn drop(&mut self) {
+        self.meter.answer(self.prompt_tokens, self.tokens, self.asked.elapsed());
+    }
+}
+
+/// An answer that has begun: from now on there can be no other status.
+pub(crate) struct Begun {
+    first: Piece,
+    rest: Completion,
+}
+
+impl Completion {
+    /// Waits for the first piece, which tells whether there is an answer at all.
+    pub(crate) async fn begin(mut self) -> Result<Begun, Problem> {
+        let first = self.next().await.ok_or_else(Problem::stopped)??;
+        Ok(Begun { first, rest: self })
+    }
+}
+
+impl Begun {
+    pub(crate) const fn prompt_tokens(&self) -> u32 {
+        self.rest.prompt_tokens
+    }
+
+    /// The pieces, from the first on.
+    pub(crate) fn pieces(self) -> impl Stream<Item = Result<Piece, Problem>> + Send + 'static {
+        let rest = stream::unfold(self.rest, |mut rest| async move { rest.next().await.map(|piece| (piece, rest)) });
+        stream::iter([Ok(self.first)]).chain(rest)
     }
 }

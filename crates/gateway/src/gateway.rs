@@ -1,30 +1,39 @@
 //! The node behind the gateway, and what it says of the swarm.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use cdi_node::view::{Ask, Event, ModelView};
-use cdi_node::{Answering, Handle};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use cdi_node::Handle;
+use cdi_node::view::{Ask, Event, Message, ModelView, RouteMode};
 use cdi_platform::random;
 use cdi_platform::time::unix_ms;
+use cdi_types::sampling::Sampling;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use prometheus_client::registry::Registry;
 
+use crate::completion::Completion;
+use crate::meter::Meter;
+use crate::observe::Figures;
+use crate::places::{Place, Places};
 use crate::problem::Problem;
-
-/// Answers at a time. Each is a session at every stage of its route, of which a stage serves a few dozen.
-const MAX_ANSWERS: usize = 32;
 
 /// A node that answers requests. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Gateway(Arc<Inner>);
+pub struct Gateway {
+    inner: Arc<Inner>,
+    /// Counts for the request that this clone serves.
+    meter: Meter,
+}
 
 #[derive(Debug)]
 struct Inner {
     node: Handle,
     model: Mutex<Option<Model>>,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
+    figures: Figures,
 }
 
 /// A model that can be asked.
@@ -35,26 +44,48 @@ pub(crate) struct Model {
     pub(crate) known_since: u64,
 }
 
-/// An answer and its place among [`MAX_ANSWERS`]; both are given back when it is dropped.
-pub(crate) struct Running {
-    pub(crate) answering: Answering,
-    _place: OwnedSemaphorePermit,
+/// One answer that is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Order {
+    pub(crate) prompt: Prompt,
+    pub(crate) sampling: Sampling,
+    pub(crate) max_tokens: u32,
+    /// Texts before which the answer ends.
+    pub(crate) stops: Vec<String>,
+}
+
+/// What the model reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Prompt {
+    /// A conversation, through the model's chat template.
+    Chat(Vec<Message>),
+    /// A text to go on with.
+    Text(String),
 }
 
 impl Gateway {
     /// Answers by `node`, whose events it reads from now on.
     #[must_use]
     pub fn start(node: Handle, events: mpsc::Receiver<Event>) -> Self {
-        let inner = Inner { node, model: Mutex::default(), places: Arc::new(Semaphore::new(MAX_ANSWERS)) };
-        let inner = Arc::new(inner);
+        let inner =
+            Arc::new(Inner { node, model: Mutex::default(), places: Arc::default(), figures: Figures::default() });
         // Weakly: the node lives as long as somebody can ask it.
         tokio::spawn(follow(Arc::downgrade(&inner), events));
-        Self(inner)
+        Self { inner, meter: Meter::default() }
+    }
+
+    /// Has its figures told with those of `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.inner.figures.register(registry, self.inner.places.clone());
+    }
+
+    pub(crate) fn figures(&self) -> Figures {
+        self.inner.figures.clone()
     }
 
     /// The models that can be asked.
     pub(crate) fn models(&self) -> Vec<Model> {
-        self.0.model.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.inner.model.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// The model that a client means: by its name, with or without Ollama's `:latest`, or by its CID.
@@ -69,9 +100,51 @@ impl Gateway {
     }
 
     /// Asks the swarm. Dropping the result stops the answer on every stage.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Running, Problem> {
-        let place = self.0.places.clone().try_acquire_owned().map_err(|_| Problem::busy())?;
-        Ok(Running { answering: self.0.node.ask(ask).await, _place: place })
+    pub(crate) async fn complete(&self, order: Order) -> Result<Completion, Problem> {
+        let mut answers = self.complete_all(vec![order]).await?;
+        answers.pop().ok_or_else(Problem::stopped)
+    }
+
+    /// Asks for several answers: all of them, or none.
+    pub(crate) async fn complete_all(&self, orders: Vec<Order>) -> Result<Vec<Completion>, Problem> {
+        let count = u32::try_from(orders.len()).unwrap_or(u32::MAX);
+        let places = self.inner.places.take(count).await?;
+        let mut completions = Vec::new();
+        for (order, place) in orders.into_iter().zip(places) {
+            completions.push(self.begin(order, place).await);
+        }
+        Ok(completions)
+    }
+
+    async fn begin(&self, order: Order, place: Place) -> Completion {
+        let (messages, raw) = match order.prompt {
+            Prompt::Chat(messages) => (messages, false),
+            Prompt::Text(content) => (vec![Message { role: "user".to_owned(), content }], true),
+        };
+        let Order { sampling, max_tokens, stops, .. } = order;
+        let ask = Ask { messages, raw, route: RouteMode::Swarm, sampling, max_tokens };
+        Completion::new(self.inner.node.ask(ask).await, place, self.meter.clone(), stops)
+    }
+
+    /// How many tokens the model reads for `prompt`; a prompt that is longer than what it reads has a length as well.
+    pub(crate) async fn count(&self, prompt: Prompt) -> Result<u32, Problem> {
+        let order = Order { prompt, sampling: Sampling::GREEDY, max_tokens: 0, stops: Vec::new() };
+        // Nobody is charged for it: nothing is computed.
+        let free = Self { meter: Meter::default(), ..self.clone() };
+        match free.complete(order).await?.whole().await {
+            Ok((_, end)) => Ok(end.prompt_tokens),
+            Err(problem) => problem.prompt_tokens.ok_or(problem),
+        }
+    }
+}
+
+impl FromRequestParts<Self> for Gateway {
+    type Rejection = Infallible;
+
+    /// The gateway, counting for this request.
+    async fn from_request_parts(parts: &mut Parts, gateway: &Self) -> Result<Self, Infallible> {
+        let meter = parts.extensions.get::<Meter>().cloned().unwrap_or_default();
+        Ok(Self { meter, ..gateway.clone() })
     }
 }
 
@@ -90,16 +163,7 @@ async fn follow(inner: Weak<Inner>, mut events: mpsc::Receiver<Event>) {
     }
 }
 
-/// A name that nothing else has, as both interfaces give to answers.
+/// A name that nothing else has, as the interfaces give to answers.
 pub(crate) fn fresh_id(prefix: &str) -> String {
     random::id16().iter().fold(prefix.to_owned(), |id, byte| id + &format!("{byte:02x}"))
 }
-
-/// A seed for who named none.
-pub(crate) fn fresh_seed() -> u64 {
-    let bytes = random::id16();
-    u64::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
-}
-
-/// Fields of a request that no part of the gateway reads.
-pub(crate) type Rest = HashMap<String, serde_json::Value>;

@@ -1,5 +1,19 @@
 //! Stop texts: an answer ends before the first of them, wherever token boundaries fall.
 
+use crate::problem::Problem;
+
+/// Longest stop text in bytes.
+const MAX_STOP_BYTES: usize = 256;
+
+/// `stops`, at most `most` of them and none too long; `parameter` is their name.
+pub(crate) fn checked(stops: Vec<String>, most: usize, parameter: &'static str) -> Result<Vec<String>, Problem> {
+    if stops.len() > most || stops.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+        let message = format!("{parameter} takes at most {most} texts of at most {MAX_STOP_BYTES} bytes");
+        return Err(Problem::parameter(parameter, message));
+    }
+    Ok(stops)
+}
+
 /// Looks for stop texts in a stream of text.
 #[derive(Debug)]
 pub(crate) struct Stops {
@@ -8,11 +22,11 @@ pub(crate) struct Stops {
     held: String,
 }
 
-/// What can be shown, and whether a stop text was found behind it.
+/// What can be shown, and the stop text that was found behind it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) text: String,
-    pub(crate) stopped: bool,
+    pub(crate) stopped: Option<String>,
 }
 
 impl Stops {
@@ -24,13 +38,14 @@ impl Stops {
     /// More of the answer.
     pub(crate) fn push(&mut self, text: &str) -> Passed {
         self.held += text;
-        if let Some(end) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let found = self.stops.iter().filter_map(|stop| Some((self.held.find(stop)?, stop)));
+        if let Some((end, stop)) = found.min_by_key(|(at, _)| *at) {
             self.held.truncate(end);
-            return Passed { text: std::mem::take(&mut self.held), stopped: true };
+            return Passed { text: std::mem::take(&mut self.held), stopped: Some(stop.clone()) };
         }
         let kept = self.held.len() - self.beginning();
         let held = self.held.split_off(kept);
-        Passed { text: std::mem::replace(&mut self.held, held), stopped: false }
+        Passed { text: std::mem::replace(&mut self.held, held), stopped: None }
     }
 
     /// The end of the answer: what was held back was no stop text.
@@ -60,7 +75,7 @@ mod tests {
         for piece in pieces {
             let Passed { text, stopped } = machine.push(piece);
             shown += &text;
-            if stopped {
+            if stopped.is_some() {
                 return (shown, true);
             }
         }

@@ -16,7 +16,7 @@ use crate::host;
 use crate::planner::{Plan, plan};
 use crate::shared::{Model, Node, Protocol};
 use crate::text::{Reader, TextError};
-use crate::view::{AnswerEvent, AnswerStats, Ask, Drafts, Event, Finish, Link, StageView};
+use crate::view::{AnswerEvent, AnswerStats, Ask, Drafts, Event, Failure, Finish, Link, StageView};
 
 /// How long a question, begun or asked, waits for the model.
 const MODEL_WITHIN: Duration = Duration::from_secs(60);
@@ -47,10 +47,13 @@ enum AnswerError {
     )]
     TooLong {
         /// Of the conversation.
-        tokens: usize,
+        tokens: u32,
         /// Of the model.
         context: u32,
     },
+    /// The chat template or the tokenizer refuses it.
+    #[error("{0}")]
+    Unreadable(String),
     /// Parameters out of range.
     #[error("The sampling parameters are out of range.")]
     Sampling,
@@ -60,6 +63,16 @@ enum AnswerError {
     /// The session failed.
     #[error("{0}")]
     Session(String),
+}
+
+impl AnswerError {
+    const fn failure(&self) -> Failure {
+        match *self {
+            Self::Empty | Self::Sampling | Self::Unreadable(_) => Failure::Question,
+            Self::TooLong { tokens, context } => Failure::TooLong { tokens, context },
+            Self::NoModel | Self::Stopped | Self::Text(_) | Self::Session(_) => Failure::Swarm,
+        }
+    }
 }
 
 /// Who is told of an answer.
@@ -94,7 +107,7 @@ pub(crate) async fn answer(node: Node, ask: Ask, mut asker: Asker, stop: oneshot
         host::release_others(&node).await;
     }
     if let Some(error) = failed {
-        asker.tell(AnswerEvent::Failed { message: error.to_string() }).await;
+        asker.tell(AnswerEvent::Failed { failure: error.failure(), message: error.to_string() }).await;
     }
 }
 
@@ -112,7 +125,7 @@ async fn try_answer(
         _stopped = (&mut stop).fuse() => return Err(AnswerError::Stopped),
     }
     let model = node.state().model.clone().ok_or(AnswerError::NoModel)?;
-    if ask.messages.last().is_none_or(|m| m.content.trim().is_empty()) || ask.max_tokens == 0 {
+    if !ask.raw && ask.messages.last().is_none_or(|m| m.content.trim().is_empty()) {
         return Err(AnswerError::Empty);
     }
     if !ask.sampling.is_valid() {
@@ -123,9 +136,21 @@ async fn try_answer(
         reader = Box::pin(reader.fuse()) => reader?,
         _stopped = (&mut stop).fuse() => return Err(AnswerError::Stopped),
     };
-    let prompt = reader.encode(ask.messages).await?;
-    if prompt.len() >= model.info.context as usize {
-        return Err(AnswerError::TooLong { tokens: prompt.len(), context: model.info.context });
+    let prompt = reader.encode(ask.messages, ask.raw).await.map_err(|error| match error {
+        TextError::Failed(why) => AnswerError::Unreadable(why),
+        other => other.into(),
+    })?;
+    let prompt_tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
+    if prompt_tokens >= model.info.context {
+        return Err(AnswerError::TooLong { tokens: prompt_tokens, context: model.info.context });
+    }
+    if prompt.is_empty() {
+        return Err(AnswerError::Empty);
+    }
+    asker.tell(AnswerEvent::Started { prompt_tokens }).await;
+    if ask.max_tokens == 0 {
+        asker.tell(AnswerEvent::Done(AnswerStats::of_prompt(prompt_tokens))).await;
+        return Ok(());
     }
     let spec = Spec {
         session: cdi_platform::random::id16(),
@@ -139,8 +164,6 @@ async fn try_answer(
         me: node.me,
         speculate: true,
     };
-    let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
-    asker.tell(AnswerEvent::Started { prompt_tokens }).await;
     let (text, ids) = mpsc::channel(TEXT_QUEUE);
     let (spoken, writer) = speak(asker.clone(), node.number(), reader, ids);
     let (inputs, mut input_queue) = mpsc::channel(INCOMING);

@@ -45,11 +45,13 @@ pub enum HostLayers {
 pub struct Ask {
     /// The conversation, oldest first; the last message is the user's.
     pub messages: Vec<Message>,
+    /// Whether the model reads the messages' text as it is, to go on with it, without its chat template.
+    pub raw: bool,
     /// Where to compute.
     pub route: RouteMode,
     /// How to choose tokens.
     pub sampling: cdi_types::sampling::Sampling,
-    /// Most tokens of the answer.
+    /// Most tokens of the answer; 0 to be told how many the prompt has, for which nothing is computed.
     pub max_tokens: u32,
 }
 
@@ -303,9 +305,27 @@ pub enum AnswerEvent {
     Done(AnswerStats),
     /// The answer ended early; the text says why and what to do.
     Failed {
+        /// For programs.
+        failure: Failure,
         /// For people.
         message: String,
     },
+}
+
+/// What an answer failed of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The question cannot be answered as it is, by whomever.
+    Question,
+    /// The question is longer than what the model reads.
+    TooLong {
+        /// Its tokens.
+        tokens: u32,
+        /// The model's positions.
+        context: u32,
+    },
+    /// The node or the swarm; the same question may be answered later.
+    Swarm,
 }
 
 /// A stage of a route.
@@ -336,6 +356,21 @@ pub struct AnswerStats {
     pub failovers: u32,
     /// Guesses at the next tokens that were computed along.
     pub drafts: Drafts,
+}
+
+impl AnswerStats {
+    /// Of an answer that was to have no tokens.
+    pub(crate) fn of_prompt(prompt_tokens: u32) -> Self {
+        Self {
+            tokens: 0,
+            prompt_tokens,
+            first_token_ms: 0.0,
+            tokens_per_s: 0.0,
+            finish: Finish::Length,
+            failovers: 0,
+            drafts: Drafts::default(),
+        }
+    }
 }
 
 /// How good the guesses at the next tokens were.

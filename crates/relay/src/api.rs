@@ -9,14 +9,17 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use cdi_gateway::Gateway;
-use cdi_net::NetError;
+use cdi_gateway::keys::Keys;
 use cdi_node::{NodeArgs, compute, text};
 use cdi_platform::port::Port;
 use cdi_platform::{Place, random, task};
+use cdi_types::Keypair;
 use cdi_types::advert::Tier;
-use cdi_types::{Keypair, Network};
+use prometheus_client::registry::Registry;
 
 use crate::accept::Client;
+use crate::config::Config;
+use crate::relay::RelayError;
 
 /// Bytes of blocks that the node keeps: tokenizers, of which the largest known have some 30 MB.
 const STORE_BYTES: u64 = 128 << 20;
@@ -36,13 +39,14 @@ pub enum ApiAccess {
 /// Starts the node and serves the API over it. `relay` is where the relay is asked, without TLS.
 ///
 /// # Errors
-/// [`NetError`] when the node's network cannot be started.
-pub(crate) fn start(access: ApiAccess, relay: SocketAddr, network: Network) -> Result<Router, NetError> {
+/// [`RelayError`] when the node's network cannot be started, or the keys cannot be read.
+pub(crate) fn start(config: &Config, relay: SocketAddr, registry: &mut Registry) -> Result<Router, RelayError> {
+    let keys = config.api_keys.clone().map(Keys::open).transpose()?;
     let (page, worker) = Port::pair();
     task::spawn_dedicated("api-compute", move || compute::run(worker, Place::memory()));
     let (node, events) = cdi_node::start(NodeArgs {
         keypair: Keypair::from_seed(&random::seed()),
-        network,
+        network: config.network,
         relay: format!("http://{relay}"),
         place: Place::memory(),
         slot: "api".to_owned(),
@@ -54,7 +58,9 @@ pub(crate) fn start(access: ApiAccess, relay: SocketAddr, network: Network) -> R
         kv_bytes: 0,
         prefer: Some(Tier::Cpu),
     })?;
-    Ok(cdi_gateway::router(Gateway::start(node, events)).layer(from_fn_with_state(access, admit)))
+    let gateway = Gateway::start(node, events);
+    gateway.register(registry);
+    Ok(cdi_gateway::router(gateway, keys).layer(from_fn_with_state(config.api, admit)))
 }
 
 /// Refuses whom the operator did not mean.

@@ -71,6 +71,8 @@ pub struct Config {
     pub tls: Option<TlsSource>,
     /// Who may use the API.
     pub api: ApiAccess,
+    /// The file of keys that the API asks for; `None`: it asks for none.
+    pub api_keys: Option<PathBuf>,
     /// Whether connections from this machine are a proxy's, whose `X-Forwarded-For` says where clients come from.
     pub behind_proxy: bool,
 }
@@ -93,6 +95,7 @@ impl Default for Config {
             bandwidth_bytes: crate::limits::DEFAULT_BANDWIDTH_BYTES,
             tls: None,
             api: ApiAccess::default(),
+            api_keys: None,
             behind_proxy: false,
         }
     }

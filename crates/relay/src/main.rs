@@ -1,5 +1,7 @@
 //! The `cdi-relay` program.
 
+mod keys;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +10,7 @@ use anyhow::Context as _;
 use cdi_net::Address;
 use cdi_relay::{ApiAccess, Config, Relay, RelayError, RelayHandle, StunListen, TlsSource, Turn, WebRtcListen};
 use cdi_types::Network;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 /// The port that libp2p nodes use by custom, over TCP and over QUIC.
 const DEFAULT_P2P_LISTEN: &str = "/ip4/0.0.0.0/tcp/4001";
@@ -18,8 +20,10 @@ const DEFAULT_QUIC_LISTEN: &str = "/ip4/0.0.0.0/udp/4001/quic-v1";
 ///
 /// Everything is on one port: open http://127.0.0.1:8080/ in a browser.
 #[derive(Debug, Parser)]
-#[command(name = "cdi-relay", version)]
+#[command(name = "cdi-relay", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    tool: Option<Tool>,
     /// Where the page, the API and the WebSocket for tabs are served.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -99,9 +103,18 @@ struct Arguments {
     /// Who may use the OpenAI- and Ollama-compatible API below /v1 and /api, whose compute is the swarm.
     #[arg(long, value_enum, default_value_t = ApiAccess::Local)]
     api: ApiAccess,
+    /// The API asks for one of the keys in this file, which `cdi-relay keys` makes. Changes count within a second.
+    #[arg(long, value_name = "FILE")]
+    api_keys: Option<PathBuf>,
     /// A proxy on this machine takes the clients' connections: its X-Forwarded-For says who they are.
     #[arg(long)]
     behind_proxy: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    /// Makes, lists and revokes keys of the API.
+    Keys(keys::Arguments),
 }
 
 /// Bytes of a megabit.
@@ -167,13 +180,19 @@ impl Arguments {
             bandwidth_bytes: self.bandwidth.saturating_mul(MBIT_BYTES),
             tls,
             api: self.api,
+            api_keys: self.api_keys,
             behind_proxy: self.behind_proxy,
         })
     }
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let ended = match arguments.tool {
+        Some(Tool::Keys(arguments)) => arguments.run(),
+        None => run(arguments),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cdi-relay: {error:#}");

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use cdi_gateway::keys::KeysError;
 use cdi_model::import::ImportError;
 use cdi_net::{Address, NetError};
 use cdi_types::PeerId;
@@ -82,6 +83,9 @@ pub enum RelayError {
     /// The program is being stopped while it starts.
     #[error("stopped while starting")]
     Interrupted,
+    /// The keys of the API cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// There is no TLS.
     #[error("no TLS: {0}")]
     Tls(#[from] TlsError),
@@ -137,7 +141,7 @@ impl Relay {
         let certificate = certificate::load(config.data.as_deref()).await?;
         let direct = webrtc::transport(&keypair, certificate);
         let (fingerprint, counters) = (direct.fingerprint(), direct.counters());
-        let (metrics, registry) = Metrics::new(counters);
+        let (metrics, mut registry) = Metrics::new(counters);
         let line = Line::new(config.bandwidth_bytes);
         let bounds = Bounds { admission: Admission::new(), line: line.clone(), metrics: metrics.clone() };
         let mut swarm = swarm::build(&keypair, &config, upgrades, direct, &bounds)?;
@@ -162,6 +166,11 @@ impl Relay {
         let bound = webrtc::listen(&mut swarm, config.webrtc, http_addr).await?;
         let webrtc = bound.map(|socket| WebRtc { socket, fingerprint });
 
+        let inside = match config.api {
+            ApiAccess::Off => None,
+            _ => Some(inside(local, config.tls.is_some()).await?),
+        };
+        let api = inside.as_ref().map(|inside| api::start(&config, inside.address, &mut registry)).transpose()?;
         let external: Vec<Address> = config.external.into_iter().map(|a| webrtc::complete(a, fingerprint)).collect();
         let mut announced = external.clone();
         if announced.is_empty() {
@@ -186,11 +195,6 @@ impl Relay {
             services: services.clone(),
         };
         let (stop, stopped) = stop::channel();
-        let inside = match config.api {
-            ApiAccess::Off => None,
-            _ => Some(inside(local, config.tls.is_some()).await?),
-        };
-        let api = inside.as_ref().map(|inside| api::start(config.api, inside.address, config.network)).transpose()?;
         let router = http::router(site, Arc::new(blocks), api);
         let (secure, reload) = (config.tls.is_some(), Arc::new(Notify::new()));
         let tls = config.tls.map(|source| Tls::start(source, reload.clone(), stopped.clone())).transpose()?;

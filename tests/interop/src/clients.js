@@ -1,5 +1,6 @@
-// OpenAI's and Ollama's own clients, against whatever serves their interfaces at `base`.
+// OpenAI's, Anthropic's and Ollama's own clients, against whatever serves their interfaces at `base`.
 import './old-node.js'
+import Anthropic from '@anthropic-ai/sdk'
 import { Ollama } from 'ollama'
 import OpenAI from 'openai'
 import { obey } from './commanded.js'
@@ -43,6 +44,64 @@ await obey({
       usage: [whole.usage, usage],
       missing: await refusal(() => client.chat.completions.create({ ...ask, model: 'absent' })),
       unsupported: await refusal(() => client.chat.completions.create({ ...ask, tools }))
+    }
+  },
+
+  /** The same by OpenAI's responses, and the beginning of an answer by its older completions. */
+  async openaiOthers (base, question, tokens) {
+    const client = openAi(base)
+    const model = (await client.models.list()).data[0].id
+    const ask = { model, input: question, temperature: 0, max_output_tokens: tokens }
+    const whole = await client.responses.create(ask)
+    const types = []
+    let streamed = ''
+    let last = null
+    for await (const event of await client.responses.create({ ...ask, stream: true })) {
+      if (event.type === 'response.output_text.delta') streamed += event.delta
+      else types.push(event.type)
+      last = event
+    }
+    const prompt = 'Once upon a time'
+    const older = { model, prompt, temperature: 0, max_tokens: tokens }
+    const completed = await client.completions.create({ ...older, echo: true })
+    let goneOn = ''
+    for await (const chunk of await client.completions.create({ ...older, stream: true })) {
+      goneOn += chunk.choices[0]?.text ?? ''
+    }
+    return {
+      whole: whole.output_text,
+      status: whole.status,
+      streamed,
+      types,
+      usage: [whole.usage, last.response.usage],
+      completed: completed.choices[0].text,
+      goneOn: prompt + goneOn,
+      tooLong: await refusal(() => client.responses.create({ ...ask, input: 'why '.repeat(600) })),
+      unsupported: await refusal(() => client.responses.create({ ...ask, previous_response_id: 'resp_1' }))
+    }
+  },
+
+  /** The same for Anthropic. */
+  async anthropic (base, question, tokens) {
+    const client = new Anthropic({ baseURL: base, apiKey: 'none', maxRetries: 0 })
+    const model = (await openAi(base).models.list()).data[0].id
+    const ask = { model, messages: messages(question), temperature: 0, max_tokens: tokens }
+    const whole = await client.messages.create(ask)
+    let streamed = ''
+    const stream = client.messages.stream(ask).on('text', (text) => { streamed += text })
+    const final = await stream.finalMessage()
+    const counted = await client.messages.countTokens({ model, messages: messages(question) })
+    const tools = [{ name: 'f', input_schema: { type: 'object' } }]
+    return {
+      whole: whole.content[0].text,
+      stopped: [whole.stop_reason, final.stop_reason],
+      streamed,
+      final: final.content[0].text,
+      usage: [whole.usage, final.usage],
+      counted: counted.input_tokens,
+      missing: await refusal(() => client.messages.create({ ...ask, model: 'absent' })),
+      tooLong: await refusal(() => client.messages.create({ ...ask, messages: messages('why '.repeat(600)) })),
+      unsupported: await refusal(() => client.messages.create({ ...ask, tools }))
     }
   },
 

@@ -2,8 +2,8 @@
 //! Not shipped.
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostingState, HostingView, Link,
-    ModelView, PeerView, Progress, StageView,
+    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Failure, Finish, HostingState,
+    HostingView, Link, ModelView, PeerView, Progress, StageView,
 };
 use cdi_platform::Place;
 use cdi_types::advert::Tier;
@@ -220,7 +220,7 @@ fn answer(state: &str) -> Vec<AnswerEvent> {
         "stopped" => vec![first, half, done(Finish::Stopped, 0)],
         "failed" => {
             let message = "No tab serves layers 6-7 any more. Wait for a host, or choose “This tab alone”.";
-            vec![first, half, AnswerEvent::Failed { message: message.into() }]
+            vec![first, half, AnswerEvent::Failed { failure: Failure::Swarm, message: message.into() }]
         }
         _ => vec![first, half, second, rest, done(Finish::EndOfText, 1)],
     }

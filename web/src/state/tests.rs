@@ -1,4 +1,4 @@
-use cdi_node::view::{AnswerStats, Drafts, Finish, Link, Progress, StageView};
+use cdi_node::view::{AnswerStats, Drafts, Failure, Finish, Link, Progress, StageView};
 
 use super::fixtures::{model, peer_id};
 use super::*;
@@ -25,7 +25,10 @@ fn done(state: &mut State, finish: Finish) {
 }
 
 fn fail(state: &mut State) {
-    state.apply(Event::Answer(AnswerEvent::Failed { message: "No host. Try again.".to_owned() }));
+    state.apply(Event::Answer(AnswerEvent::Failed {
+        failure: Failure::Swarm,
+        message: "No host. Try again.".to_owned(),
+    }));
 }
 
 fn route(state: &mut State, peers: &[u8]) {

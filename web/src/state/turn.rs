@@ -95,7 +95,7 @@ impl Turn {
                 self.stats = Some(stats);
                 self.state = AnswerState::Done;
             }
-            AnswerEvent::Failed { message } => self.fail(message),
+            AnswerEvent::Failed { message, .. } => self.fail(message),
         }
     }
 

@@ -5,34 +5,33 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body as ResponseBody;
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
-use cdi_node::view::{Ask, Message, RouteMode};
+use cdi_node::view::Message;
 use cdi_types::sampling::Sampling;
-use futures::Stream;
-use futures::stream::{self, StreamExt as _};
+use futures::{Stream, StreamExt as _};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::problem::{body, respond};
-use super::{models, now};
-use crate::completion::{Completion, End, Piece};
-use crate::gateway::{Gateway, Rest, fresh_seed};
-use crate::number::between;
+use super::{DIALECT, models, now};
+use crate::completion::{Begun, End, Piece};
+use crate::conversation::role;
+use crate::gateway::{Gateway, Order, Prompt};
 use crate::problem::Problem;
 use crate::request::Body;
+use crate::rest::Rest;
+use crate::sampling::{Defaults, Given, between};
+use crate::stop;
 
-/// Most stop texts, and their length in bytes.
+/// Most stop texts.
 const MAX_STOPS: usize = 16;
-const MAX_STOP_BYTES: usize = 256;
 
 /// Ollama's own defaults, where a model says nothing.
-const TEMPERATURE: f32 = 0.8;
-const TOP_K: u32 = 40;
-const TOP_P: f32 = 0.9;
+const DEFAULTS: Defaults = Defaults { temperature: 0.8, hottest: 100.0, top_p: 0.9, top_k: 40 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaChatRequest")]
 pub(super) struct Chat {
     #[serde(default)]
     messages: Vec<Turn>,
@@ -40,7 +39,8 @@ pub(super) struct Chat {
     common: Common,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaMessage")]
 struct Turn {
     role: String,
     #[serde(default)]
@@ -49,18 +49,22 @@ struct Turn {
     images: Vec<Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaGenerateRequest")]
 pub(super) struct Generate {
     #[serde(default)]
     prompt: String,
     #[serde(default)]
     system: String,
+    /// The prompt is read as it is, without the model's template.
+    raw: Option<bool>,
     #[serde(flatten)]
     common: Common,
 }
 
 /// What both requests have.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaCommon")]
 struct Common {
     model: String,
     stream: Option<bool>,
@@ -70,16 +74,17 @@ struct Common {
     rest: Rest,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "OllamaOptions")]
 struct Options {
-    temperature: Option<f32>,
-    top_k: Option<u32>,
-    top_p: Option<f32>,
-    seed: Option<i64>,
+    #[serde(flatten)]
+    sampling: Given,
     /// −1: as many as there is room for.
     num_predict: Option<i64>,
     #[serde(default)]
     stop: Vec<String>,
+    #[serde(flatten)]
+    rest: Rest,
 }
 
 /// Which of the two a response is for: they differ in where the text stands.
@@ -90,64 +95,54 @@ enum Shape {
 }
 
 /// Answers a conversation.
-pub(super) async fn chat(State(gateway): State<Gateway>, Body(request): Body<Chat>) -> Response {
+pub(super) async fn chat(gateway: Gateway, Body(request): Body<Chat>) -> Response {
     let order = request.and_then(|Chat { messages, common }| {
         let messages = messages.into_iter().map(message).collect::<Result<Vec<_>, _>>()?;
-        Ok((messages, common))
+        Ok((Prompt::Chat(messages), common))
     });
-    answered(gateway, Shape::Chat, order).await
+    DIALECT.answer(try_answer(gateway, Shape::Chat, order).await)
 }
 
 /// Answers one question.
-pub(super) async fn generate(State(gateway): State<Gateway>, Body(request): Body<Generate>) -> Response {
-    let order = request.map(|Generate { prompt, system, common }| {
+pub(super) async fn generate(gateway: Gateway, Body(request): Body<Generate>) -> Response {
+    let order = request.map(|Generate { prompt, system, raw, common }| {
+        if raw.unwrap_or(false) {
+            return (Prompt::Text(prompt), common);
+        }
         let turns = [("system", system), ("user", prompt)].into_iter().filter(|(_, content)| !content.is_empty());
         let messages = turns.map(|(role, content)| Message { role: role.to_owned(), content }).collect();
-        (messages, common)
+        (Prompt::Chat(messages), common)
     });
-    answered(gateway, Shape::Generate, order).await
+    DIALECT.answer(try_answer(gateway, Shape::Generate, order).await)
 }
 
 fn message(turn: Turn) -> Result<Message, Problem> {
     if !turn.images.is_empty() {
         return Err(Problem::unsupported("images"));
     }
-    match turn.role.as_str() {
-        "system" | "user" | "assistant" => Ok(Message { role: turn.role, content: turn.content }),
-        "tool" => Err(Problem::unsupported("tools")),
-        other => {
-            let message = format!("messages has a role `{other}`; there are system, user and assistant");
-            Err(Problem::parameter("messages", message))
-        }
-    }
+    Ok(Message { role: role(turn.role, "messages")?, content: turn.content })
 }
 
-type Order = (Vec<Message>, Common);
+type Asked = (Prompt, Common);
 
-async fn answered(gateway: Gateway, shape: Shape, order: Result<Order, Problem>) -> Response {
-    match try_answer(gateway, shape, order).await {
-        Ok(response) => response,
-        Err(problem) => respond(&problem),
-    }
-}
-
-async fn try_answer(gateway: Gateway, shape: Shape, order: Result<Order, Problem>) -> Result<Response, Problem> {
-    let (messages, common) = order?;
+async fn try_answer(gateway: Gateway, shape: Shape, asked: Result<Asked, Problem>) -> Result<Response, Problem> {
+    let (prompt, common) = asked?;
     let model = gateway.model(&common.model)?;
     let streamed = common.stream.unwrap_or(true);
     refuse_unsupported(&common.rest)?;
     let (sampling, max_tokens, stops) = options(common.options, model.view.context)?;
     let line = Line { model: models::tagged(&model), shape };
-    if messages.last().is_none_or(|last| last.content.trim().is_empty()) {
+    let is_empty = match &prompt {
+        Prompt::Chat(messages) => messages.last().is_none_or(|last| last.content.trim().is_empty()),
+        Prompt::Text(text) => text.is_empty(),
+    };
+    if is_empty {
         // Ollama's way to have a model loaded. The swarm holds it already.
         return Ok(Json(line.loaded()).into_response());
     }
-    let ask = Ask { messages, route: RouteMode::Swarm, sampling, max_tokens };
-    let mut completion = Completion::new(gateway.ask(ask).await?, stops);
+    let completion = gateway.complete(Order { prompt, sampling, max_tokens, stops }).await?;
     if streamed {
-        // The first piece tells whether there is an answer at all: until then there can be a status.
-        let first = completion.next().await.ok_or_else(Problem::stopped)??;
-        let body = ResponseBody::from_stream(lines(line, first, completion));
+        let body = ResponseBody::from_stream(lines(line, completion.begin().await?));
         return Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response());
     }
     let (text, end) = completion.whole().await?;
@@ -156,33 +151,20 @@ async fn try_answer(gateway: Gateway, shape: Shape, order: Result<Order, Problem
 
 /// Parameters that change an answer and are not there yet.
 fn refuse_unsupported(rest: &Rest) -> Result<(), Problem> {
-    for name in ["tools", "format", "images", "suffix", "template", "context", "raw", "think"] {
-        let is_neutral = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => true,
-            Value::String(text) => text.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        if rest.get(name).is_some_and(|value| !is_neutral(value)) {
-            return Err(Problem::unsupported(name));
-        }
-    }
-    Ok(())
+    rest.refuse(&["tools", "format", "images", "suffix", "template", "context", "think"])
 }
 
 fn options(options: Options, context: u32) -> Result<(Sampling, u32, Vec<String>), Problem> {
-    let temperature = between("temperature", options.temperature.unwrap_or(TEMPERATURE), 0.0, 100.0)?;
-    let top_p = between("top_p", options.top_p.unwrap_or(TOP_P), f32::MIN_POSITIVE, 1.0)?;
-    let top_k = options.top_k.unwrap_or(TOP_K);
-    let seed = options.seed.map_or_else(fresh_seed, i64::cast_unsigned);
+    for (name, neutral) in [("repeat_penalty", 1), ("typical_p", 1)] {
+        options.rest.refuse_unless(name, &json!(neutral))?;
+    }
+    for name in ["presence_penalty", "frequency_penalty", "min_p", "mirostat"] {
+        options.rest.refuse_unless(name, &json!(0))?;
+    }
     let predicted = options.num_predict.filter(|count| *count >= 0);
     let max_tokens = predicted.map_or(context, |count| u32::try_from(count).unwrap_or(u32::MAX));
     let max_tokens = between("num_predict", max_tokens, 1, u32::MAX)?;
-    if options.stop.len() > MAX_STOPS || options.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
-        let message = format!("stop takes at most {MAX_STOPS} texts of at most {MAX_STOP_BYTES} bytes");
-        return Err(Problem::parameter("stop", message));
-    }
-    Ok((Sampling { temperature, top_k, top_p, seed }, max_tokens, options.stop))
+    Ok((options.sampling.sampling(DEFAULTS)?, max_tokens, stop::checked(options.stop, MAX_STOPS, "stop")?))
 }
 
 /// What every line repeats.
@@ -224,13 +206,12 @@ fn nanoseconds(duration: Duration) -> Value {
     json!(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn lines(line: Line, first: Piece, rest: Completion) -> impl Stream<Item = Result<String, Infallible>> {
-    let rest = stream::unfold(rest, |mut rest| async move { rest.next().await.map(|piece| (piece, rest)) });
-    stream::iter([Ok(first)]).chain(rest).map(move |piece| {
+fn lines(line: Line, begun: Begun) -> impl Stream<Item = Result<String, Infallible>> {
+    begun.pieces().map(move |piece| {
         let value = match piece {
             Ok(Piece::Text(text)) => line.text(&text, false),
             Ok(Piece::End(end)) => line.end("", &end),
-            Err(problem) => body(&problem),
+            Err(problem) => DIALECT.body(&problem),
         };
         Ok(format!("{value}\n"))
     })
@@ -253,14 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused_and_its_absence_is_not() {
-        let rest = |value: Value| serde_json::from_value::<Rest>(value).expect("an object");
-        let harmless = json!({ "keep_alive": "5m", "format": "", "tools": [], "think": false, "raw": null });
-        assert_eq!(refuse_unsupported(&rest(harmless)), Ok(()));
-        for name in ["tools", "format", "raw", "think"] {
-            let mut asked = rest(json!({}));
-            asked.insert(name.to_owned(), json!(["x"]));
-            assert_eq!(refuse_unsupported(&asked).expect_err(name).parameter, Some(name));
+    fn what_is_not_there_is_refused_by_name() {
+        for name in ["tools", "format", "think"] {
+            let rest = serde_json::from_value(json!({ name: ["x"] })).expect("an object");
+            assert_eq!(refuse_unsupported(&rest).expect_err(name).parameter, Some(name));
+        }
+        for (name, neutral) in [("repeat_penalty", 1.0), ("min_p", 0.0)] {
+            let read = |value: f64| options(serde_json::from_value(json!({ name: value })).expect("options"), 512);
+            assert!(read(neutral).is_ok());
+            assert_eq!(read(0.5).expect_err(name).parameter, Some(name));
         }
     }
 }

@@ -4,45 +4,35 @@
 
 mod chat;
 mod models;
-mod problem;
 
-use axum::http::{StatusCode, Uri};
+use axum::Json;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use self::problem::respond;
-use crate::gateway::Gateway;
-use crate::problem::Problem;
+use crate::dialect::Dialect;
+use crate::endpoint::Endpoint;
 
-pub(crate) fn router(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/version", get(version))
-        .route("/tags", get(models::tags))
-        .route("/ps", get(models::running))
-        .route("/show", post(models::show))
-        .route("/chat", post(chat::chat))
-        .route("/generate", post(chat::generate))
-        .fallback(nothing)
-        .method_not_allowed_fallback(other_method)
-        .with_state(gateway)
+const DIALECT: Dialect = Dialect::Ollama;
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/api/version", "The version of the gateway.", version),
+        Endpoint::get("/api/tags", "The models that can be asked.", models::tags),
+        Endpoint::get("/api/ps", "The models that are loaded.", models::running),
+        Endpoint::post::<models::Named, _>("/api/show", "One model.", models::show),
+        Endpoint::post::<chat::Chat, _>("/api/chat", "Answers a conversation.", chat::chat),
+        Endpoint::post::<chat::Generate, _>(
+            "/api/generate",
+            "Answers a question, or goes on with a text.",
+            chat::generate,
+        ),
+    ]
 }
 
 async fn version() -> Response {
     Json(json!({ "version": env!("CARGO_PKG_VERSION") })).into_response()
-}
-
-async fn nothing(uri: Uri) -> Response {
-    let message = format!("the path {} is not served by this gateway", uri.path());
-    respond(&Problem::malformed(StatusCode::NOT_FOUND, message))
-}
-
-async fn other_method(uri: Uri) -> Response {
-    let message = format!("the path {} does not take this method", uri.path());
-    respond(&Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, message))
 }
 
 /// A moment as Ollama writes it.

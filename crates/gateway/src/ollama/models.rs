@@ -1,24 +1,24 @@
 //! `/api/tags`, `/api/ps` and `/api/show`.
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
-use super::problem::respond;
+use super::DIALECT;
 use super::written;
 use crate::gateway::{Gateway, Model};
 use crate::request::Body;
 
 /// Every model.
-pub(super) async fn tags(State(gateway): State<Gateway>) -> Response {
+pub(super) async fn tags(gateway: Gateway) -> Response {
     list(&gateway, |model, entry| entry["modified_at"] = json!(since(model)))
 }
 
 /// The loaded models: the swarm holds them all, and none expires.
-pub(super) async fn running(State(gateway): State<Gateway>) -> Response {
+pub(super) async fn running(gateway: Gateway) -> Response {
     list(&gateway, |model, entry| {
         entry["size_vram"] = json!(0);
         entry["context_length"] = json!(model.view.context);
@@ -43,7 +43,8 @@ fn list(gateway: &Gateway, more: impl Fn(&Model, &mut Value)) -> Response {
     Json(json!({ "models": models })).into_response()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ShowRequest")]
 pub(super) struct Named {
     /// The old name of the same parameter is `name`.
     #[serde(alias = "name")]
@@ -51,7 +52,7 @@ pub(super) struct Named {
 }
 
 /// One model.
-pub(super) async fn show(State(gateway): State<Gateway>, Body(request): Body<Named>) -> Response {
+pub(super) async fn show(gateway: Gateway, Body(request): Body<Named>) -> Response {
     match request.and_then(|named| gateway.model(&named.model)) {
         Ok(model) => Json(json!({
             "modified_at": since(&model),
@@ -65,7 +66,7 @@ pub(super) async fn show(State(gateway): State<Gateway>, Body(request): Body<Nam
             "capabilities": ["completion"],
         }))
         .into_response(),
-        Err(problem) => respond(&problem),
+        Err(problem) => DIALECT.respond(&problem),
     }
 }
 

@@ -3,35 +3,25 @@
 //! Source: <https://platform.openai.com/docs/api-reference>.
 
 mod chat;
+mod choices;
+mod completions;
 mod models;
-mod problem;
+mod responses;
 
-use axum::Router;
-use axum::http::{StatusCode, Uri};
-use axum::response::Response;
-use axum::routing::{get, post};
+use crate::dialect::Dialect;
+use crate::endpoint::Endpoint;
+use crate::sampling::Defaults;
 
-use self::problem::respond;
-use crate::gateway::Gateway;
-use crate::problem::Problem;
+const DIALECT: Dialect = Dialect::OpenAi;
 
-pub(crate) fn router(gateway: Gateway) -> Router {
-    Router::new()
-        .route("/models", get(models::list))
-        .route("/models/{name}", get(models::one))
-        .route("/chat/completions", post(chat::complete))
-        .fallback(nothing)
-        .method_not_allowed_fallback(other_method)
-        .with_state(gateway)
-}
+const DEFAULTS: Defaults = Defaults { temperature: 1.0, hottest: 2.0, top_p: 1.0, top_k: 0 };
 
-/// Paths of the interface that are not served.
-async fn nothing(uri: Uri) -> Response {
-    let message = format!("The path {} is not served by this gateway.", uri.path());
-    respond(&Problem::malformed(StatusCode::NOT_FOUND, message))
-}
-
-async fn other_method(uri: Uri) -> Response {
-    let message = format!("The path {} does not take this method.", uri.path());
-    respond(&Problem::malformed(StatusCode::METHOD_NOT_ALLOWED, message))
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::get("/v1/models", "The models that can be asked.", models::list),
+        Endpoint::get("/v1/models/{model}", "One model.", models::one),
+        Endpoint::post::<chat::Request, _>("/v1/chat/completions", "Answers a conversation.", chat::complete),
+        Endpoint::post::<completions::Request, _>("/v1/completions", "Goes on with texts.", completions::complete),
+        Endpoint::post::<responses::Request, _>("/v1/responses", "Answers a request.", responses::respond),
+    ]
 }

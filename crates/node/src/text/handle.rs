@@ -91,9 +91,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Renders and tokenises a conversation.
-    pub(crate) async fn encode(&self, messages: Vec<Message>) -> Result<Vec<u32>, TextError> {
-        match self.call(Ask::Encode { model: self.model, messages }, Vec::new()).await? {
+    /// Renders and tokenises a conversation, or tokenises its bare text.
+    pub(crate) async fn encode(&self, messages: Vec<Message>, raw: bool) -> Result<Vec<u32>, TextError> {
+        match self.call(Ask::Encode { model: self.model, messages, raw }, Vec::new()).await? {
             Answer::Prompt { ids } => Ok(ids),
             _ => Err(TextError::Mismatch),
         }

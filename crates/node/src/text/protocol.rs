@@ -7,7 +7,7 @@ use crate::call::Part;
 use crate::view::Message;
 
 /// Version of these messages.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the page asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub enum Ask {
         model: Cid,
         /// The conversation.
         messages: Vec<Message>,
+        /// Whether their text is tokenised as it is, without the template.
+        raw: bool,
     },
     /// The text of further tokens of an answer. Answered by [`Answer::Text`].
     Decode {

@@ -82,15 +82,20 @@ impl Half {
                 self.models.insert(model, Model { tokenizer, template });
                 Ok(Answer::Done)
             }
-            Ask::Encode { model, messages } => Ok(Answer::Prompt { ids: self.encode(model, &messages)? }),
+            Ask::Encode { model, messages, raw } => Ok(Answer::Prompt { ids: self.encode(model, &messages, raw)? }),
             Ask::Decode { model, stream, ids, last } => {
                 Ok(Answer::Text { text: self.decode(model, stream, &ids, last)? })
             }
         }
     }
 
-    fn encode(&self, model: Cid, messages: &[Message]) -> Result<Vec<u32>, WorkError> {
+    fn encode(&self, model: Cid, messages: &[Message], raw: bool) -> Result<Vec<u32>, WorkError> {
         let Model { tokenizer, template } = self.models.get(&model).ok_or(WorkError::NoModel)?;
+        if raw {
+            let text: String = messages.iter().map(|message| message.content.as_str()).collect();
+            // The tokenizer begins the text as the model learnt it; in a conversation the template does.
+            return Ok(tokenizer.encode(&text, true)?);
+        }
         let prompt = template.render(messages, true)?;
         Ok(tokenizer.encode(&prompt, false)?)
     }
@@ -139,7 +144,8 @@ mod tests {
     #[test]
     fn what_was_asked_is_what_is_read_and_answers_do_not_mix() {
         let mut half = opened();
-        let ids = half.encode(model(), &[Message { role: "user".into(), content: "a🦀b".into() }]).expect("ids");
+        let message = Message { role: "user".into(), content: "a🦀b".into() };
+        let ids = half.encode(model(), &[message], false).expect("ids");
         let (first, rest) = ids.split_at(3);
         // The crab has four tokens; its first two wait while another answer goes on.
         assert_eq!(half.decode(model(), 1, first, false).as_deref(), Ok("a"));
@@ -161,7 +167,7 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused() {
         let mut half = Half::default();
-        assert_eq!(half.encode(model(), &[]), Err(WorkError::NoModel));
+        assert_eq!(half.encode(model(), &[], false), Err(WorkError::NoModel));
         assert_eq!(half.decode(model(), 1, &[5], true), Err(WorkError::NoModel));
         assert_eq!(open(&mut half, VERSION + 1, Some(TEMPLATE), TOKENIZER), Err(WorkError::Version));
         assert_eq!(open(&mut half, VERSION, None, TOKENIZER), Err(WorkError::Chat(ChatError::NoTemplate)));

@@ -167,7 +167,7 @@ impl Answer {
             AnswerEvent::Route { stages, .. } => self.routes.push(stages),
             AnswerEvent::Text { text, .. } => self.text += &text,
             AnswerEvent::Done(stats) => self.end = Some(Ok(stats)),
-            AnswerEvent::Failed { message } => self.end = Some(Err(message)),
+            AnswerEvent::Failed { message, .. } => self.end = Some(Err(message)),
         }
     }
 }
@@ -175,5 +175,5 @@ impl Answer {
 /// One question, answered with the most likely tokens.
 pub fn greedy(question: &str, route: RouteMode) -> Ask {
     let messages = vec![Message { role: "user".to_owned(), content: question.to_owned() }];
-    Ask { messages, route, sampling: Sampling::GREEDY, max_tokens: 220 }
+    Ask { messages, raw: false, route, sampling: Sampling::GREEDY, max_tokens: 220 }
 }
