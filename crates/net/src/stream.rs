@@ -23,13 +23,20 @@ pub struct NetStream {
 }
 
 impl NetStream {
-    pub(crate) const fn new(stream: libp2p::Stream, traffic: Arc<Traffic>, busy: Busy) -> Self {
+    pub(crate) fn new(stream: libp2p::Stream, traffic: Arc<Traffic>, busy: Busy) -> Self {
+        traffic.stream_opened();
         Self { stream, traffic, _busy: busy }
     }
 
     /// The connection that it runs on.
     pub(crate) fn connection(&self) -> ConnectionId {
         self.traffic.connection()
+    }
+}
+
+impl Drop for NetStream {
+    fn drop(&mut self) {
+        self.traffic.stream_over();
     }
 }
 

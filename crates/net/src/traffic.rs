@@ -1,6 +1,6 @@
-//! Bytes of a connection, counted where streams are read and written.
+//! Streams and bytes of a connection, counted where streams are opened, read and written.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use libp2p::swarm::ConnectionId;
 
@@ -11,17 +11,34 @@ pub(crate) struct Traffic {
     connection: ConnectionId,
     received: AtomicU64,
     sent: AtomicU64,
+    streams: AtomicUsize,
 }
 
 impl Traffic {
     /// Nothing yet.
     pub(crate) const fn new(connection: ConnectionId) -> Self {
-        Self { connection, received: AtomicU64::new(0), sent: AtomicU64::new(0) }
+        let [received, sent] = [AtomicU64::new(0), AtomicU64::new(0)];
+        Self { connection, received, sent, streams: AtomicUsize::new(0) }
     }
 
     /// Whose bytes these are.
     pub(crate) const fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// Streams that are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// A stream was opened.
+    pub(crate) fn stream_opened(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream is over.
+    pub(crate) fn stream_over(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Bytes read.

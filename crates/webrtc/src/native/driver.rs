@@ -166,6 +166,8 @@ impl Driver {
                 Found::Local(candidate) => drop(self.rtc.add_local_candidate(candidate)),
                 Found::Remote(candidate) => self.rtc.add_remote_candidate(candidate),
             }
+            // Before it has been told the time once, the ICE agent names no time at which it wants to check anything.
+            self.rtc.handle_input(Input::Timeout(Instant::now()))?;
             return Ok(true);
         }
         if !self.held.is_empty()
