@@ -172,6 +172,55 @@ async fn one_peer_cannot_open_all_circuits_nor_close_its_victim_in() {
     works_within(PATIENCE, &b, &a).await;
 }
 
+/// A peer that holds a reservation and falls silent: it reads nothing any more, and its connection stays.
+fn mute(circuit: Multiaddr) -> (PeerId, std::sync::mpsc::Sender<()>) {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let swarm = runtime.block_on(async {
+            let mut swarm = raw_client();
+            swarm.listen_on(circuit).expect("an address");
+            while !matches!(swarm.select_next_some().await, SwarmEvent::Behaviour(_)) {}
+            swarm
+        });
+        ready.send(*swarm.local_peer_id()).expect("the test waits");
+        // Its tasks stand still meanwhile.
+        let _ended = ends.recv();
+        drop(swarm);
+    });
+    (is_ready.recv().expect("it reserves"), end)
+}
+
+/// Circuits that are asked for and never answered by the other end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn circuits_that_stay_half_open_are_bounded() {
+    let relay = relay_with(config()).await;
+    let (a, b) = pair(&relay, "192.0.2.1").await;
+    let circuit = tcp_address(&relay).with(libp2p::multiaddr::Protocol::P2pCircuit);
+    let (silent, _end) = tokio::task::spawn_blocking({
+        let circuit = circuit.clone();
+        move || mute(circuit)
+    })
+    .await
+    .expect("the silent peer starts");
+    let mut flooder = raw_client();
+    let flood = async {
+        while figure(&relay, "cdi_relay_refused_total").await == 0 {
+            for _ in 0..limits::MAX_CIRCUITS_FROM_PEER {
+                let options = dial_opts::DialOpts::peer_id(silent).condition(PeerCondition::Always);
+                // Refused when too many are in progress.
+                let _ = flooder.dial(options.addresses(vec![circuit.clone()]).build());
+            }
+            // As long as there is something to do.
+            while tokio::time::timeout(Duration::from_millis(20), flooder.select_next_some()).await.is_ok() {}
+        }
+    };
+    tokio::time::timeout(PATIENCE, flood).await.expect("the flood is refused");
+    assert!(figure(&relay, "cdi_relay_circuits").await <= limits::MAX_CIRCUITS_FROM_PEER as u64);
+    works_within(PATIENCE, &a, &b).await;
+}
+
 #[tokio::test]
 async fn streams_that_say_nothing_are_bounded() {
     let relay = relay_with(config()).await;
