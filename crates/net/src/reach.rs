@@ -157,7 +157,7 @@ impl Worker {
     /// Does what is due for dials: tries the next ways, and ends those that have no more.
     fn pursue(&mut self, now: Instant) {
         while let Some((peer, step)) = self.dials.take_step(now) {
-            self.attempt(peer, step);
+            self.attempt(peer, &step);
         }
         while let Some((peer, dial)) = self.dials.take_over(now) {
             match self.links.link(&peer) {
@@ -203,7 +203,7 @@ impl Worker {
         dial.is_found = true;
     }
 
-    fn attempt(&mut self, peer: PeerId, step: Step) {
+    fn attempt(&mut self, peer: PeerId, step: &Step) {
         let options = dial_options(peer, step.addresses.iter().map(|a| a.as_multiaddr().clone()).collect());
         let attempt = options.connection_id();
         match self.swarm.dial(options) {

@@ -161,11 +161,12 @@ impl Relays {
         let mut used = self.all.iter().filter(|r| r.is_used()).count();
         for relay in &mut self.all {
             if matches!(relay.state, State::Waiting(at) if at <= now) {
-                // Others took over meanwhile.
-                if used >= wanted {
+                // Others took over meanwhile, or it was chosen before a better one was remembered.
+                if used >= wanted || relay.failures == 0 {
                     relay.state = State::Idle;
+                } else {
+                    used += 1;
                 }
-                used += 1;
             }
         }
         while used < wanted {

@@ -362,7 +362,7 @@ impl Worker {
     fn on_change(&mut self, peer: PeerId, change: Option<Change>) {
         match change {
             Some(Change::Up(link) | Change::Link(link)) if self.direct => {
-                self.ladder.linked(peer, link, Instant::now())
+                self.ladder.linked(peer, link, Instant::now());
             }
             Some(Change::Up(_) | Change::Link(_)) => {}
             Some(Change::Down) => self.ladder.gone(&peer),
