@@ -11,7 +11,7 @@ await mkdir(out, { recursive: true })
 await build({ ...shared, entryPoints: ['src/page.js', 'src/raw.js'], outdir: out, format: 'esm', platform: 'browser' })
 await build({
   ...shared,
-  entryPoints: { peer: 'src/node.js', firefox: 'src/firefox.js' },
+  entryPoints: { peer: 'src/node.js', firefox: 'src/firefox.js', clients: 'src/clients.js' },
   outdir: out,
   outExtension: { '.js': '.mjs' },
   format: 'esm',

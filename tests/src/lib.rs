@@ -9,6 +9,8 @@ mod browser;
 #[cfg(feature = "browser")]
 pub mod chat;
 #[cfg(feature = "browser")]
+mod clients;
+#[cfg(feature = "browser")]
 mod driver;
 #[cfg(feature = "browser")]
 mod firefox;
@@ -28,10 +30,13 @@ mod site;
 pub mod streams;
 #[cfg(feature = "browser")]
 mod tab;
+#[cfg(feature = "peer")]
+pub mod worker_path;
 
 #[cfg(feature = "browser")]
 pub use self::{
     browser::Browser,
+    clients::Clients,
     firefox::{Firefox, FirefoxTab},
     foreign::{NodePeer, Peer, PeerTab},
     reference::{Reference, references},

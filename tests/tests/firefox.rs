@@ -12,6 +12,8 @@ const BEGINNING: &str = "Once upon a time there was a quiet girl named Toby, who
 /// Every layer has a host.
 const COVERED: &str = "const cells = [...document.querySelectorAll('[data-testid=coverage] [data-replicas]')]; \
     return cells.length === 8 && cells.every((cell) => Number(cell.dataset.replicas) >= 1);";
+/// This tab has links to all hosts. One that has not would route round a host whose first link takes its time.
+const CONNECTED: &str = "return document.querySelector('[data-testid=peers]').dataset.connected === '3'";
 const MAY_HOST: &str = "return !document.querySelector('[data-testid=host-shard]').disabled";
 const OWN: &str = "return document.querySelector('.peer-own')?.dataset.peer";
 const PIPELINE: &str = "return [...document.querySelectorAll('[data-testid=pipeline] [data-peer]')] \
@@ -47,10 +49,13 @@ async fn firefox_and_chromium_host_and_ask_together() -> Result<()> {
     // Chromium asks.
     let asking = Tab::join(&browser, &url).await?;
     asking.wait_until(COVERED, &json!(null), SEEN).await?;
+    asking.wait_until(CONNECTED, &json!(null), SEEN).await?;
     asking.send("swarm", QUESTION).await?;
     let text = asking.answer().await?;
     ensure!(text.starts_with(BEGINNING), "{text}");
     let stages = asking.eval(PIPELINE, vec![]).await?;
+    let changes = asking.attribute("pipeline", "data-changes").await?.unwrap_or_default();
+    println!("changes of the route: {changes}; {}", asking.text("answer-stats").await?.replace('\n', " "));
     println!("Chromium asked; stages and links: {stages}");
     let link = stages.as_array().into_iter().flatten().find(|stage| stage[0] == host_id);
     let link = link.with_context(|| format!("{host_id} computed nothing: {stages}"))?;

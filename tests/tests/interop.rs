@@ -166,10 +166,13 @@ async fn js_in_node_uses_the_relay_over_tcp_and_websocket() -> Result<()> {
     over_ws.call("dial", json!([relayed])).await?;
     echo(&over_ws, &over_tcp, "js → relay → js").await?;
 
-    // The DHT agrees: what one stores there the other finds.
-    let taken = over_tcp.call("put", json!(["/cdi/interop", "hello"])).await?;
+    // The DHT agrees: what one stores there under its own key the other finds. Under other keys nothing is kept.
+    let own = format!("/cdi/testnet/1/node/{}", over_tcp.id());
+    let taken = over_tcp.call("put", json!([own, "hello"])).await?;
     assert!(taken.as_u64().is_some_and(|peers| peers >= 1), "nobody took the record: {taken}");
-    assert_eq!(over_ws.call("get", json!(["/cdi/interop"])).await?, "hello");
+    assert_eq!(over_ws.call("get", json!([own])).await?, "hello");
+    over_tcp.call("put", json!(["/cdi/interop", "hello"])).await?;
+    assert_eq!(over_ws.call("get", json!(["/cdi/interop"])).await?, Value::Null);
 
     // The relay passes announcements on; not those that are too large.
     over_tcp.call("neighbour", json!([relay_id])).await?;

@@ -80,6 +80,12 @@ async fn four_tabs(compute: &str) -> Result<()> {
     assert_eq!(calm.len(), 3, "{calm:?}");
     assert!(calm.iter().all(|stage| stage.link == "direct"), "{calm:?}");
     println!("{compute}: {}", asking.text("answer-stats").await?.replace('\n', " "));
+    // Rows went past the pages: every host heard or sent some over a channel of its worker's own.
+    for (tab, _) in &hosts {
+        let path =
+            "return [...document.querySelectorAll('[data-path=worker]')].map((cell) => cell.title).join() || null";
+        println!("{compute}: worker path: {}", tab.wait_until(path, &json!(null), SEEN).await?);
+    }
     // The direct links were made with the relay's STUN service.
     let answered = asking.eval("return fetch('/healthz').then((answer) => answer.json())", vec![]).await?;
     println!("{compute}: {} STUN requests answered", answered["stun_answered"]);

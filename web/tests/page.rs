@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Event, Finish, HostLayers, HostingState, HostingView,
-    Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
+    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostLayers, HostingState,
+    HostingView, Link, ModelView, PeerView, Progress, RouteMode, SpeedView, StageView,
 };
 use cdi_types::advert::Tier;
 use cdi_types::block::raw_cid;
@@ -171,6 +171,7 @@ fn done(tokens: u32) -> AnswerEvent {
         tokens_per_s: 48.5,
         finish: Finish::EndOfText,
         failovers: 1,
+        drafts: Drafts { offered: 8, accepted: 6 },
     })
 }
 

@@ -84,6 +84,7 @@ async fn body(response: Response) -> Value {
 async fn both_interfaces_answer_as_the_swarm_does() {
     let api = Api::start().await;
     let mut host = api.host().await;
+    host.see_nodes(0).await;
     let alone = host.ask(STORY, RouteMode::ThisTab, |_| ()).await.text;
     let model = api.model().await;
 
@@ -160,10 +161,13 @@ async fn what_cannot_be_answered_is_refused_in_each_interface_s_shape() {
     check(api.chat(json!({ "messages": [{ "role": "user", "content": "why ".repeat(600) }] })).await, 503, "swarm")
         .await;
     let path = api.url("/v1/chat/completions");
-    for (bytes, status) in [(b"{\"model\": \"\xff\"".to_vec(), 400), (Vec::new(), 400), (vec![b' '; 9 << 20], 413)] {
+    for bytes in [b"{\"model\": \"\xff\"".to_vec(), Vec::new()] {
         let response = api.client.post(&path).body(bytes).send().await.expect("an answer");
-        check(response, status, "invalid_request").await;
+        check(response, 400, "invalid_request").await;
     }
+    // On a connection of its own, which the relay closes: it does not read the rest.
+    let large = Client::new().post(&path).body(vec![b' '; 9 << 20]).send().await.expect("an answer");
+    check(large, 413, "invalid_request").await;
     check(api.client.get(&path).send().await.expect("an answer"), 405, "invalid_request").await;
     check(api.post("/v1/images/generations", &json!({})).await, 404, "invalid_request").await;
 

@@ -65,6 +65,9 @@ pub enum NetError {
         /// What the connection said.
         reason: String,
     },
+    /// The link to the peer has no channels beside its streams, or the peer wants none.
+    #[error("no channel with {0} for a worker")]
+    NoChannel(PeerId),
     /// The message is larger than the swarm carries.
     #[error("a message of {bytes} bytes is over the limit of {limit}")]
     TooLarge {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cdi_platform::channel::End;
 use cdi_platform::kv::KeyValue;
 use cdi_types::ice::IceServer;
 use cdi_types::{Keypair, Network, PeerId};
@@ -93,6 +94,7 @@ pub(crate) enum Command {
     Beat { stream: NetStream, watched: Option<oneshot::Receiver<()>> },
     IceServers { respond_to: oneshot::Sender<Vec<IceServer>> },
     Stats { respond_to: oneshot::Sender<NetStats> },
+    SideChannel { peer: PeerId, named: Option<String>, id: u16, respond_to: oneshot::Sender<Option<(String, End)>> },
     Wake,
     Shutdown { respond_to: oneshot::Sender<()> },
 }
@@ -107,6 +109,10 @@ impl Net {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let network = args.network;
         let (worker, events) = Worker::new(args, receiver)?;
+        #[allow(
+            clippy::arc_with_non_send_sync,
+            reason = "natively it is Send and Sync; in a browser nothing leaves its thread"
+        )]
         let commands = Arc::new(Mutex::new(commands));
         // Boxed: the swarm's state is large.
         cdi_platform::task::spawn(Box::pin(worker.run()));
@@ -116,6 +122,11 @@ impl Net {
     /// Name of the heartbeat protocol.
     pub(crate) fn beat_protocol(&self) -> String {
         crate::beat_protocol(self.network)
+    }
+
+    /// The network that it is on.
+    pub(crate) const fn network(&self) -> Network {
+        self.network
     }
 
     /// This node's peer id.
@@ -275,7 +286,7 @@ impl Net {
         let _ = self.ask(|respond_to| Command::Shutdown { respond_to }).await;
     }
 
-    async fn dial_if_needed(&self, peer: PeerId) -> Result<(), NetError> {
+    pub(crate) async fn dial_if_needed(&self, peer: PeerId) -> Result<(), NetError> {
         if self.links().await?.iter().any(|l| l.peer == peer) {
             return Ok(());
         }
@@ -286,7 +297,7 @@ impl Net {
         self.commands.lock().await.send(command).await.map_err(|_| NetError::Stopped)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetError> {
+    pub(crate) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetError> {
         let (respond_to, response) = oneshot::channel();
         self.send(command(respond_to)).await?;
         response.await.map_err(|_| NetError::Stopped)

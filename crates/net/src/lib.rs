@@ -29,6 +29,7 @@ mod reach;
 mod relays;
 pub mod rendezvous;
 mod score;
+mod side_channel;
 mod stats;
 mod stream;
 pub mod streams;
@@ -44,6 +45,7 @@ pub use error::NetError;
 pub use event::{Events, NetEvent};
 pub use handle::{Net, NetArgs, NetOptions};
 pub use links::{CircuitLimit, LinkInfo};
+pub use side_channel::{Lease, Offered, worker_channel_protocol};
 pub use stats::NetStats;
 pub use stream::{Incoming, NetStream};
 

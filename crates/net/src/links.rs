@@ -91,8 +91,8 @@ impl Peer {
             address: best.address.clone(),
             rtt: self.rtt,
             score_permille: 0,
-            received_bytes: sum(self.earlier.0, Traffic::received),
-            sent_bytes: sum(self.earlier.1, Traffic::sent),
+            received_bytes: sum(self.earlier.0, Traffic::received_in_all),
+            sent_bytes: sum(self.earlier.1, Traffic::sent_in_all),
             limit: relayed.and_then(Address::relay).and_then(|relay| limits.get(&relay)).copied(),
         })
     }
@@ -132,8 +132,8 @@ impl Links {
         let before = entry.link();
         for gone in entry.connections.extract_if(.., |c| c.id == id) {
             let (received, sent) = &mut entry.earlier;
-            *received = received.saturating_add(gone.traffic.received());
-            *sent = sent.saturating_add(gone.traffic.sent());
+            *received = received.saturating_add(gone.traffic.received_in_all());
+            *sent = sent.saturating_add(gone.traffic.sent_in_all());
         }
         match (before, entry.link()) {
             (_, None) => {
@@ -244,7 +244,8 @@ mod tests {
         assert_eq!(links.take_changed().len(), 1);
         assert_eq!(links.take_changed(), []);
         traffic.add_received(7);
-        traffic.add_sent(9);
+        traffic.add_sent(4);
+        traffic.add_beside(0, 5, None);
         let limit = CircuitLimit { bytes: Some(1 << 30), duration: None };
         links.limit(relay, Some(limit));
         let told = links.take_changed();

@@ -65,6 +65,10 @@ impl Link {
             self.spoke = now;
             self.heard = now;
         }
+        if let Some(heard) = self.traffic.heard_beside() {
+            self.spoke = self.spoke.max(heard);
+            self.heard = self.heard.max(heard);
+        }
     }
 }
 
@@ -291,6 +295,29 @@ mod tests {
             liveness.beat(now);
             assert!(!take(), "frames flow");
         }
+    }
+
+    /// A worker's rows are told of once a second: they keep a peer alive whose page is late, and do not make a dead one
+    /// live longer, nor heartbeats rarer.
+    #[test]
+    fn what_channels_bring_counts_from_when_it_came() {
+        let Table { mut liveness, traffic, start, mut beats } = beating();
+        let mut beaten = || std::iter::from_fn(|| beats.try_recv().ok()).count();
+        let mut now = start;
+        for round in 1..=8 {
+            now += BEAT;
+            traffic.add_beside(1_000, 1_000, Some(now));
+            assert_eq!(liveness.beat(now), Looked::default(), "rows come");
+            assert_eq!(beaten(), 1, "round {round}");
+            traffic.add_sent(1);
+        }
+        let died = now;
+        let noticed = (1..10).map(|n| died + n * BEAT).find(|at| {
+            // The last report, long after the rows.
+            traffic.add_beside(1_000, 0, Some(died));
+            !liveness.beat(*at).dead.is_empty()
+        });
+        assert!(noticed.is_some_and(|at| at - died <= Duration::from_secs(1)), "{noticed:?}");
     }
 
     #[test]

@@ -28,6 +28,11 @@ impl NetStream {
         Self { stream, traffic, _busy: busy }
     }
 
+    /// What is counted on its connection.
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
     /// The connection that it runs on.
     pub(crate) fn connection(&self) -> ConnectionId {
         self.traffic.connection()

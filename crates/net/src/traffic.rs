@@ -1,7 +1,10 @@
-//! Streams and bytes of a connection, counted where streams are opened, read and written.
+//! Streams and bytes of a connection, counted where streams are opened, read and written, and bytes of channels beside
+//! them as their users report.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
+use cdi_platform::time::Instant;
 use libp2p::swarm::ConnectionId;
 
 /// What the streams of one connection carried, in both directions. What libp2p's own protocols send (identify, ping,
@@ -12,13 +15,22 @@ pub(crate) struct Traffic {
     received: AtomicU64,
     sent: AtomicU64,
     streams: AtomicUsize,
+    beside: Mutex<Beside>,
+}
+
+/// What channels beside the streams carried.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    received: u64,
+    sent: u64,
+    heard: Option<Instant>,
 }
 
 impl Traffic {
     /// Nothing yet.
-    pub(crate) const fn new(connection: ConnectionId) -> Self {
+    pub(crate) fn new(connection: ConnectionId) -> Self {
         let [received, sent] = [AtomicU64::new(0), AtomicU64::new(0)];
-        Self { connection, received, sent, streams: AtomicUsize::new(0) }
+        Self { connection, received, sent, streams: AtomicUsize::new(0), beside: Mutex::default() }
     }
 
     /// Whose bytes these are.
@@ -39,6 +51,34 @@ impl Traffic {
     /// A stream is over.
     pub(crate) fn stream_over(&self) {
         self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A channel beside the streams received and sent so much, the last of it then. No reason to omit a heartbeat: the
+    /// word comes too late for that.
+    pub(crate) fn add_beside(&self, received: u64, sent: u64, heard: Option<Instant>) {
+        let mut beside = self.beside.lock().unwrap_or_else(PoisonError::into_inner);
+        beside.received = beside.received.saturating_add(received);
+        beside.sent = beside.sent.saturating_add(sent);
+        beside.heard = beside.heard.max(heard);
+    }
+
+    fn beside(&self) -> Beside {
+        *self.beside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When a channel beside the streams last brought something.
+    pub(crate) fn heard_beside(&self) -> Option<Instant> {
+        self.beside().heard
+    }
+
+    /// Bytes that came, on streams and beside them.
+    pub(crate) fn received_in_all(&self) -> u64 {
+        self.received().saturating_add(self.beside().received)
+    }
+
+    /// Bytes that went, on streams and beside them.
+    pub(crate) fn sent_in_all(&self) -> u64 {
+        self.sent().saturating_add(self.beside().sent)
     }
 
     /// Bytes read.

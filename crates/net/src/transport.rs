@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use cdi_platform::channel::End;
 use cdi_platform::task::BoxFuture;
 use cdi_types::PeerId;
 use cdi_types::ice::IceServer;
@@ -17,7 +18,7 @@ use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{Guard, Native, build, config, neighbours, silence};
+pub(crate) use target::{Guard, Native, build, config, neighbours, side_channel, silence};
 
 /// Direct links between nodes that a relay introduces.
 pub(crate) type Direct = signalled::Behaviour;
@@ -151,6 +152,11 @@ mod target {
         Box::pin(std::future::ready(None))
     }
 
+    /// A native link has none beside its streams, and no worker that would use it.
+    pub(crate) fn side_channel(_: &Direct, _: PeerId, _: Option<String>, _: u16) -> Option<(String, End)> {
+        None
+    }
+
     pub(crate) fn config() -> swarm::Config {
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT)
     }
@@ -159,7 +165,8 @@ mod target {
 /// WebRTC between tabs, WebRTC-direct and WebSocket to relays, and circuits through them.
 #[cfg(target_arch = "wasm32")]
 mod target {
-    use cdi_webrtc::browser::{self, PageHideGuard};
+    use cdi_platform::channel::MAX_MESSAGE_BYTES;
+    use cdi_webrtc::browser::{self, ConnectionName, PageHideGuard};
     use futures::future::Either;
     use libp2p::core::upgrade::Version;
     use libp2p::swarm::dummy;
@@ -204,6 +211,20 @@ mod target {
     /// also while its page has no time.
     pub(crate) fn silence(direct: &Direct, peer: PeerId) -> BoxFuture<'static, Option<Duration>> {
         Box::pin(direct.connections().silence(peer))
+    }
+
+    /// The plan of a channel on a direct connection to `peer`, and the connection's name.
+    pub(crate) fn side_channel(direct: &Direct, peer: PeerId, named: Option<String>, id: u16) -> Option<(String, End)> {
+        let connections = direct.connections();
+        let (name, on) = match named {
+            Some(name) => (name.clone(), ConnectionName::Theirs(name)),
+            None => connections.name(peer).map(|name| (name.clone(), ConnectionName::Ours(name)))?,
+        };
+        let make = move || {
+            let made = connections.negotiated(peer, &on, id, MAX_MESSAGE_BYTES);
+            made.inspect_err(|error| tracing::info!(%peer, %error, "no channel")).ok()
+        };
+        Some((name, End::planned(make)))
     }
 
     pub(crate) fn config() -> swarm::Config {

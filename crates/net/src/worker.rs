@@ -266,6 +266,10 @@ impl Worker {
                 let heartbeats = self.liveness.heartbeats();
                 let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, heartbeats, ..self.stats });
             }
+            Command::SideChannel { peer, named, id, respond_to } => {
+                let direct = &self.swarm.behaviour().direct;
+                let _ = respond_to.send(transport::side_channel(direct, peer, named, id));
+            }
             Command::Wake => self.wake(Instant::now()),
             Command::Shutdown { .. } => unreachable!("`run` takes it"),
         }

@@ -193,7 +193,7 @@ impl Half {
         let id = self.next_id;
         self.next_id += 1;
         let header = serde_ipld_dagcbor::to_vec(&Request { id, ask })?;
-        self.port.send(Packet { header, payload: Vec::new() })?;
+        self.port.send(Packet { header, ..Packet::default() })?;
         loop {
             let packet = self.port.recv().await.ok_or("the compute half ended")?;
             match serde_ipld_dagcbor::from_slice::<Reply>(&packet.header)?.answer {

@@ -29,8 +29,11 @@ pub(crate) enum Disbelief {
     Stale,
 }
 
-/// Announces this node on gossip, now.
+/// Announces this node on gossip, now. One that has no room for layers only asks, and is nobody's business.
 pub(crate) async fn announce(node: &Node) {
+    if node.limits.budget_bytes == 0 {
+        return;
+    }
     let (advert, sequence) = {
         let mut state = node.state();
         // Unix time, so that a node that restarts goes on above what others remember.
@@ -76,6 +79,7 @@ fn advert(state: &State, node: &Shared) -> Advert {
         shards: held.into_iter().chain(claimed).collect(),
         spare_layers: hosting.spare(),
         kv_room: state.kv_room(node.limits.compute.kv_bytes),
+        stages: u32::try_from(state.stages.len()).unwrap_or(u32::MAX),
         upload_bytes_per_s: node.uplink.bytes_per_s(),
         hidden: state.hidden,
     }

@@ -16,7 +16,7 @@ use crate::host;
 use crate::planner::{Plan, plan};
 use crate::shared::{Model, Node, Protocol};
 use crate::text::{Reader, TextError};
-use crate::view::{AnswerEvent, AnswerStats, Ask, Event, Finish, Link, StageView};
+use crate::view::{AnswerEvent, AnswerStats, Ask, Drafts, Event, Finish, Link, StageView};
 
 /// How long a question, begun or asked, waits for the model.
 const MODEL_WITHIN: Duration = Duration::from_secs(60);
@@ -137,6 +137,7 @@ async fn try_answer(
         end_of_text: model.info.end_of_text.clone(),
         sampling: ask.sampling,
         me: node.me,
+        speculate: true,
     };
     let prompt_tokens = u32::try_from(spec.prompt.len()).unwrap_or(u32::MAX);
     asker.tell(AnswerEvent::Started { prompt_tokens }).await;
@@ -178,7 +179,7 @@ async fn try_answer(
     }
     let finish = end.unwrap_or(Ok(Finish::Stopped)).map_err(AnswerError::Session)?;
     let tokens = u32::try_from(session.client.tokens()).unwrap_or(u32::MAX);
-    let (first, failovers) = (session.first, session.client.failovers());
+    let (first, failovers, drafts) = (session.first, session.client.failovers(), session.client.drafts());
     let ended = Instant::now();
     drop(session);
     // All text is out before the figures are.
@@ -196,6 +197,7 @@ async fn try_answer(
         tokens_per_s: if seconds > 0.0 { after_first / seconds } else { 0.0 },
         finish,
         failovers,
+        drafts: Drafts { offered: drafts.0, accepted: drafts.1 },
     };
     asker.tell(AnswerEvent::Done(stats)).await;
     Ok(())

@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cdi_platform::port::{Packet, Port, Sender};
+use cdi_platform::channel::End;
+use cdi_platform::port::{Packet, Port, PortError, Sender};
 use cdi_platform::task::{self, MaybeSend};
 use futures::channel::{mpsc, oneshot};
 use futures::lock::Mutex;
@@ -55,7 +56,7 @@ pub(crate) struct Gone;
 /// Packs a header and a payload.
 pub(crate) fn pack<T: Serialize>(header: &T, payload: Vec<u8>) -> Result<Packet, CodecError> {
     let header = serde_ipld_dagcbor::to_vec(header).map_err(|e| CodecError(e.to_string()))?;
-    Ok(Packet { header, payload })
+    Ok(Packet { header, payload, channel: None })
 }
 
 /// Unpacks a header.
@@ -79,15 +80,20 @@ pub(crate) struct Caller<Q, A>(Arc<Mutex<mpsc::Sender<Call<Q, A>>>>);
 struct Call<Q, A> {
     ask: Q,
     payload: Vec<u8>,
+    channel: Option<End>,
     pending: Pending<A>,
 }
 
 /// Who waits for an answer.
 #[derive(Debug)]
-struct Pending<A> {
-    last: oneshot::Sender<(A, Vec<u8>)>,
-    earlier: Option<mpsc::Sender<A>>,
+enum Pending<A> {
+    /// Somebody for the last one; those before it go to `earlier`, as far as it has room.
+    Last { last: oneshot::Sender<(A, Vec<u8>)>, earlier: Option<mpsc::Sender<A>> },
+    /// Somebody for every one.
+    Every(Parts<A>),
 }
+
+type Parts<A> = mpsc::Sender<(A, Vec<u8>)>;
 
 impl<Q, A> Clone for Caller<Q, A> {
     fn clone(&self) -> Self {
@@ -114,10 +120,33 @@ where
         earlier: Option<mpsc::Sender<A>>,
     ) -> Result<(A, Vec<u8>), Gone> {
         let (last, answer) = oneshot::channel();
-        let call = Call { ask, payload, pending: Pending { last, earlier } };
-        // One sender for all clones: every further one would add a place to the queue.
-        self.0.lock().await.send(call).await.map_err(|_| Gone)?;
+        self.send(Call { ask, payload, channel: None, pending: Pending::Last { last, earlier } }).await?;
         answer.await.map_err(|_| Gone)
+    }
+
+    /// Asks; the answer is for whoever awaits the result, and everything asked later is asked after it.
+    pub(crate) async fn tell(&self, ask: Q, payload: Vec<u8>) -> Result<oneshot::Receiver<(A, Vec<u8>)>, Gone> {
+        let (last, answer) = oneshot::channel();
+        self.send(Call { ask, payload, channel: None, pending: Pending::Last { last, earlier: None } }).await?;
+        Ok(answer)
+    }
+
+    /// Asks, handing over a channel perhaps, and returns all answers. Those that are not read are kept up to `room`;
+    /// with more of them it ends.
+    pub(crate) async fn converse(
+        &self,
+        ask: Q,
+        channel: Option<End>,
+        room: usize,
+    ) -> Result<mpsc::Receiver<(A, Vec<u8>)>, Gone> {
+        let (every, answers) = mpsc::channel(room);
+        self.send(Call { ask, payload: Vec::new(), channel, pending: Pending::Every(every) }).await?;
+        Ok(answers)
+    }
+
+    async fn send(&self, call: Call<Q, A>) -> Result<(), Gone> {
+        // One sender for all clones: every further one would add a place to the queue.
+        self.0.lock().await.send(call).await.map_err(|_| Gone)
     }
 
     /// Whether the other side is known to be gone.
@@ -135,9 +164,12 @@ async fn exchange<Q: Serialize, A: DeserializeOwned + Part>(mut port: Port, mut 
             call = queue.next() => {
                 let Some(call) = call else { return };
                 let request = Request { id: next_id, ask: call.ask };
-                let sent = pack(&request, call.payload).map(|packet| port.send(packet));
-                if !matches!(sent, Ok(Ok(()))) {
-                    return;
+                let packet = pack(&request, call.payload).map(|packet| Packet { channel: call.channel, ..packet });
+                match packet.map(|packet| port.send(packet)) {
+                    Ok(Ok(())) => {}
+                    // Whoever asked hears no answer.
+                    Ok(Err(PortError::NotTransferable)) => continue,
+                    _ => return,
                 }
                 pending.insert(next_id, call.pending);
                 next_id += 1;
@@ -158,13 +190,24 @@ fn settle<A: DeserializeOwned + Part>(pending: &mut HashMap<u64, Pending<A>>, pa
         Ok(reply) => reply,
         Err(error) => return tracing::warn!(%error, "reply dropped"),
     };
-    if reply.answer.is_last() {
-        if let Some(call) = pending.remove(&reply.id) {
-            // Whoever asked may have gone.
-            let _gone = call.last.send((reply.answer, packet.payload));
+    let is_last = reply.answer.is_last();
+    let gone = match pending.get_mut(&reply.id) {
+        Some(Pending::Every(every)) => every.try_send((reply.answer, packet.payload)).is_err(),
+        Some(Pending::Last { earlier, .. }) if !is_last => {
+            // A reader that is behind gets the next one.
+            let _full = earlier.as_mut().map(|earlier| earlier.try_send(reply.answer));
+            false
         }
-    } else if let Some(earlier) = pending.get_mut(&reply.id).and_then(|call| call.earlier.as_mut()) {
-        // A reader that is behind gets the next one.
-        let _full = earlier.try_send(reply.answer);
+        Some(Pending::Last { .. }) => {
+            if let Some(Pending::Last { last, .. }) = pending.remove(&reply.id) {
+                // Whoever asked may have gone.
+                let _gone = last.send((reply.answer, packet.payload));
+            }
+            return;
+        }
+        None => return,
+    };
+    if gone || is_last {
+        pending.remove(&reply.id);
     }
 }

@@ -3,11 +3,13 @@
 
 pub mod protocol;
 
+mod channel;
 mod chooser;
 mod handle;
 mod loader;
+mod stage;
 mod worker;
 
 pub use handle::{Compute, ComputeError, Loading, StartArgs};
-pub(crate) use handle::{Step, Stepped};
+pub(crate) use handle::{Parts, Taken};
 pub use worker::run;

@@ -25,7 +25,7 @@ use crate::host::STORE;
 use crate::shared::{LinkState, Model, Node, Protocol, Shared, link_view};
 use crate::text::Text;
 use crate::view::{Command, Connection, Event, HostLayers, Link, ModelView, PeerView};
-use crate::{answer, host, relocate, serve};
+use crate::{answer, coverage, host, relocate, serve, worker_path};
 
 /// Commands that wait for the engine.
 const COMMANDS: usize = 32;
@@ -57,7 +57,7 @@ pub struct NodeArgs {
     pub worker: Port,
     /// Starts the text half, when there is something to ask.
     pub text: crate::text::Start,
-    /// Most bytes of weights to hold.
+    /// Most bytes of weights to hold. A node without any only asks, and the others do not hear of it.
     pub budget_bytes: u64,
     /// Most bytes of blocks to store.
     pub store_bytes: u64,
@@ -131,9 +131,10 @@ async fn run(args: NodeArgs, commands: mpsc::Receiver<Order>, mut events: mpsc::
     let boot = task::spawn(boot(node.clone(), relay.models)).abort_on_drop();
     let served =
         [Protocol::Session, Protocol::Activations].map(|p| task::spawn(accept(node.clone(), p)).abort_on_drop());
+    let channels = task::spawn(worker_path::accept(node.clone())).abort_on_drop();
     let engine = Engine { node, answer: None, greet: false };
     engine.run(commands, net_events).await;
-    drop((boot, served));
+    drop((boot, served, channels));
 }
 
 /// Asks the relay how to reach it; until it answers, what it said last time will do.
@@ -280,6 +281,7 @@ impl Engine {
                     if std::mem::take(&mut self.greet) || announced.elapsed() >= Duration::from_millis(HEARTBEAT_MS) {
                         announced = Instant::now();
                         announce(&self.node).await;
+                        coverage::look(&self.node);
                         task::spawn(host::measure(self.node.clone()));
                     }
                     let dirty = std::mem::take(&mut self.node.state().dirty);
@@ -352,6 +354,7 @@ impl Engine {
                 self.node.state().dirty = true;
                 let mut state = node.state();
                 state.links.remove(&peer);
+                state.worker_bytes.remove(&peer);
                 state.registry.lost(&peer);
             }
             NetEvent::Rtt { peer, rtt } => {
@@ -429,6 +432,7 @@ fn peers(node: &Node) -> Vec<PeerView> {
             rtt_ms: state.links.get(peer).and_then(|l| l.rtt_ms),
             received_bytes: state.links.get(peer).map_or(0, |l| l.received_bytes),
             sent_bytes: state.links.get(peer).map_or(0, |l| l.sent_bytes),
+            worker_bytes: state.worker_bytes.get(peer).copied().unwrap_or_default(),
             limit_bytes: state.links.get(peer).and_then(|l| l.limit_bytes),
         })
         .collect();

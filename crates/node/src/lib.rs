@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | engine | `engine.rs` | commands, network events, heartbeat |
 //! | answer | `answer.rs` | one question: plans, opens stages, feeds tokens, replaces what is lost |
-//! | stage | `serve.rs` | one stage of a session, for anybody |
+//! | stage | `serve.rs` | the links of one stage of a session, for anybody |
+//! | worker path | `worker_path.rs` | channels on which rows go from compute half to compute half |
 //! | host | `host.rs` | fetching, testing and offering layers |
 //! | move | `relocate.rs` | giving up layers that others hold for ones that nobody holds |
 
@@ -20,6 +21,7 @@ pub mod view;
 mod announce;
 mod answer;
 mod call;
+mod coverage;
 mod engine;
 mod guests;
 mod handle;
@@ -32,6 +34,7 @@ mod serve;
 mod shared;
 mod uplink;
 mod wire;
+mod worker_path;
 
 pub use engine::{NodeArgs, start};
 pub use handle::{Answering, Handle};

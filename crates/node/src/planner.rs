@@ -99,6 +99,7 @@ fn candidates(state: &State, model: &Model, client: &Client, node: &Node) -> Vec
             spare_layers: advert.spare_layers,
             layer_ms,
             hop_ms: STAGE_OVERHEAD_MS + if *peer == node.me { 0.0 } else { hop_ms(state, peer) },
+            stages: advert.stages,
             hidden: advert.hidden,
         })
     };

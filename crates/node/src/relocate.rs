@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cdi_platform::task;
 use cdi_platform::time::{Instant, sleep};
+use cdi_swarm::placement::Policy;
 use cdi_swarm::registry::HEARTBEAT_MS;
 use cdi_swarm::relocation::{Relocation, may_leave};
 use cdi_types::LayerRange;
@@ -55,11 +56,14 @@ fn decide(node: &Node, state: &mut State) -> Option<Move> {
     }
     let (model, from, wish) = (state.model.clone()?, hosting.layers?, hosting.wish?);
     let (layers, now_ms) = (model.info.layers, node.now_ms());
-    let to = state.relocation.consider(&state.registry, &node.me, &model.id, layers, now_ms)?;
+    let policy = Policy::default();
+    let to = state.relocation.consider(&state.registry, &node.me, (&model.id, layers), &policy, now_ms)?;
     let shared = from.intersection(to).map_or(0, LayerRange::count);
     let both_fit = from.count().saturating_add(to.count() - shared) <= state.hosting.fits;
-    // Running sessions come first: the need will still be there when they have ended.
-    if !state.stages.is_empty() || !(both_fit || may_leave(&state.registry, &node.me, &model.id, from, None)) {
+    // Sessions go on over the old layers while both fit; otherwise they come first: the need will still be there when they
+    // have ended.
+    let idle = || state.stages.is_empty() && may_leave(&state.registry, &node.me, &model.id, from, None);
+    if !(both_fit || idle()) {
         return None;
     }
     state.relocation = Relocation::default();

@@ -1,25 +1,25 @@
-//! Stages that this node runs, for others and for itself.
+//! Stages that this node runs, for others and for itself: the page's half.
 //!
-//! One task a stage drives [`Stage`]: it reads the client's control link, takes rows from the predecessor's
-//! link, runs the kernels and sends rows to the successor's. Whatever a peer sends ends at worst its own
-//! session.
+//! The stage itself runs in the compute half (`compute/stage.rs`). Here its layers are made ready and its links are
+//! kept: what the client says goes to the stage and back, and so do rows where no channel carries them
+//! (`worker_path.rs`). Whatever a peer sends ends at worst its own session.
 
 use std::time::Duration;
 
 use cdi_platform::task::{self, AbortOnDrop};
 use cdi_platform::time::{Ticker, timeout};
-use cdi_swarm::stage::{Action, Output, Stage, Work, WorkInput};
-use cdi_types::session::{Control, Frame, Hello, Open, Refusal, Welcome};
+use cdi_types::session::{Control, Hello, Open, Refusal, Welcome};
 use cdi_types::{PeerId, cbor};
-use futures::channel::{mpsc, oneshot};
-use futures::future::{Fuse, FusedFuture as _};
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _, select};
+use futures::future::{FusedFuture as _, OptionFuture};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _, select};
 
-use crate::compute::protocol::StageKey;
-use crate::compute::{ComputeError, Step, Stepped};
+use crate::compute::protocol::{Answer, Ask, Failure, StageKey, Via};
+use crate::compute::{Parts, Taken};
 use crate::host;
 use crate::shared::{Node, Protocol, RunningStage};
 use crate::wire::Wire;
+use crate::worker_path::channel_to;
 
 /// Most stages that run at once.
 pub(crate) const MAX_STAGES: usize = 64;
@@ -27,32 +27,11 @@ pub(crate) const MAX_STAGES: usize = 64;
 const FIRST_MESSAGE: Duration = Duration::from_secs(10);
 /// How often a client hears that layers are still being fetched.
 const PREPARING: Duration = Duration::from_secs(1);
-/// Credits on their way to a predecessor. It cannot cause more: it may send rows for four, then it needs one.
-const CREDITS: usize = 8;
-/// Input that waits for a stage; a predecessor that is further ahead waits.
-const INPUT_QUEUE: usize = 16;
-
-type Kernels = Fuse<task::BoxFuture<'static, Result<Stepped, ComputeError>>>;
-
-/// What reaches a stage besides its client's messages. `link` names the link it came by.
-pub(crate) enum Input {
-    /// A predecessor opened a link.
-    Hello {
-        link: u64,
-        hello: Hello,
-        respond_to: oneshot::Sender<Welcome>,
-        /// Positions up to which rows are computed, for the predecessor.
-        credits: mpsc::Sender<u32>,
-    },
-    /// Rows, or what was sent in their place.
-    Frame { link: u64, frame: Result<Frame, cdi_types::session::FrameError> },
-    /// The successor answered.
-    Welcome { link: u64, welcome: Welcome },
-    /// The successor has computed the rows before this position.
-    Credit { link: u64, have: u32 },
-    /// The successor is gone.
-    NextLost { link: u64 },
-}
+/// Frames of a link that the compute half has not taken yet; a predecessor that is further ahead waits.
+const FRAMES: usize = 16;
+/// What a stage says that may wait for a link: a token for each position of a long session, and frames within the
+/// successor's credit.
+const SAYINGS: usize = 4096;
 
 /// Serves one link that a peer opened, unless it has too many.
 pub(crate) fn accept(node: Node, peer: PeerId, protocol: Protocol, wire: Wire) {
@@ -69,46 +48,59 @@ pub(crate) fn accept(node: Node, peer: PeerId, protocol: Protocol, wire: Wire) {
     });
 }
 
-/// Passes a predecessor's rows to the stage that it names.
+/// Keeps a predecessor's link to the stage that it names, and passes its rows on where they come this way.
 async fn activations(node: Node, peer: PeerId, mut wire: Wire) {
     let Ok(Some(first)) = timeout(FIRST_MESSAGE, wire.recv()).await else { return };
     let hello: Hello = match cbor::decode(&first) {
         Ok(hello) => hello,
         Err(error) => return tracing::info!(%peer, %error, "activations without a greeting"),
     };
-    let key = StageKey { session: hello.session, layer: hello.layer };
-    let stage = node.state().stages.get(&key).map(|stage| stage.inputs.clone());
-    let link = node.number();
-    let (credits, mut given) = mpsc::channel(CREDITS);
-    let welcome = match &stage {
-        Some(stage) => {
-            let (respond_to, response) = oneshot::channel();
-            // A stage that ended meanwhile drops the greeting, and with it the response.
-            let _ended = stage.clone().send(Input::Hello { link, hello, respond_to, credits }).await;
-            response.await.unwrap_or(Welcome::Refused)
-        }
-        None => Welcome::Refused,
+    let stage = StageKey { session: hello.session, layer: hello.layer };
+    let (welcome, link) = match greeted(&node, peer, stage, hello).await {
+        Some((welcome, link)) => (welcome, Some(link)),
+        None => (Welcome::Refused, None),
     };
     let Ok(answer) = cbor::encode(&welcome) else { return };
-    if wire.send(answer).await.is_err() || welcome == Welcome::Refused {
+    if wire.send(answer).await.is_err() {
         return;
     }
-    let Some(mut stage) = stage else { return };
+    let Some((link, mut parts)) = link else { return };
+    let mut taking: FuturesUnordered<Taken> = FuturesUnordered::new();
     loop {
-        let sent = select! {
-            bytes = wire.recv().fuse() => {
-                let Some(bytes) = bytes else { return };
-                stage.send(Input::Frame { link, frame: Frame::decode(&bytes) }).await.is_ok()
+        let room = taking.len() < FRAMES;
+        select! {
+            bytes = OptionFuture::from(room.then(|| wire.recv().fuse())) => {
+                let Some(bytes) = bytes.flatten() else { return };
+                let Ok(taken) = node.compute.tell(Ask::Frame { stage, link }, bytes).await else { return };
+                taking.push(taken);
             }
-            // None when the stage ended, or a newer link has taken the place of this one.
-            have = given.next() => {
-                let Some(Ok(credit)) = have.map(|have| cbor::encode(&Welcome::Have(have))) else { return };
-                wire.send(credit).await.is_ok()
+            _ = taking.select_next_some() => {}
+            // Something else when the stage ended, or a newer link has taken the place of this one.
+            part = parts.next() => {
+                let Some((Answer::Credit(have), _)) = part else { return };
+                let Ok(credit) = cbor::encode(&Welcome::Have(have)) else { return };
+                if wire.send(credit).await.is_err() {
+                    return;
+                }
             }
-        };
-        if !sent {
-            return;
         }
+    }
+}
+
+/// Introduces a predecessor to a stage; returns the stage's answer and the link. Nothing when the stage refuses.
+async fn greeted(node: &Node, peer: PeerId, stage: StageKey, hello: Hello) -> Option<(Welcome, (u64, Parts))> {
+    if !node.state().stages.contains_key(&stage) {
+        return None;
+    }
+    let via = match hello.channel {
+        // One that is gone here is about to be gone there.
+        Some(channel) => Some(node.worker_path.accepted(peer, channel)?),
+        None => None,
+    };
+    let mut parts = node.compute.converse(Ask::Hello { stage, hello, via }, None, SAYINGS).await.ok()?;
+    match parts.next().await? {
+        (Answer::Welcome { link, welcome }, _) if welcome != Welcome::Refused => Some((welcome, (link, parts))),
+        _ => None,
     }
 }
 
@@ -119,7 +111,10 @@ async fn session(node: Node, peer: PeerId, mut wire: Wire) {
         return tracing::info!(%peer, "a session must begin with a request");
     };
     let refusal = match prepare(&node, peer, *open, &mut wire).await {
-        Ok(Some((stage, key))) => return run(&node, stage, key, wire).await,
+        Ok(Some(open)) => match run(&node, peer, open, &mut wire).await {
+            Ok(()) => return,
+            Err(refusal) => refusal,
+        },
         Ok(None) => return,
         Err(refusal) => refusal,
     };
@@ -131,13 +126,8 @@ async fn session(node: Node, peer: PeerId, mut wire: Wire) {
 
 type Refused = (u32, Refusal);
 
-/// Checks a request, fetches layers if they are missing, and reserves the cache. `None` when the client left.
-async fn prepare(
-    node: &Node,
-    peer: PeerId,
-    mut open: Open,
-    wire: &mut Wire,
-) -> Result<Option<(Stage, StageKey)>, Refused> {
+/// Checks a request and fetches layers if they are missing. `None` when the client left.
+async fn prepare(node: &Node, peer: PeerId, mut open: Open, wire: &mut Wire) -> Result<Option<Open>, Refused> {
     let refuse = |open: &Open, refusal| (open.attempt, refusal);
     let model = node.state().model.clone().filter(|m| m.id == open.model);
     let Some(model) = model else { return Err(refuse(&open, Refusal::NotHeld)) };
@@ -181,19 +171,7 @@ async fn prepare(
             }
         }
     }
-    let (attempt, layers, positions) = (open.attempt, open.layers, open.max_positions);
-    let hidden_bytes = model.info.hidden_bytes as usize;
-    let stage = Stage::new(open, hidden_bytes, model.info.context).map_err(|refusal| (attempt, refusal))?;
-    match node.compute.open_stage(key, model.id, layers, positions).await {
-        Ok(()) => Ok(Some((stage, key))),
-        Err(error) => {
-            tracing::info!(%peer, %error, "no room for a session");
-            if error.is_device_lost() {
-                host::device_lost(node);
-            }
-            Err((attempt, Refusal::Full))
-        }
-    }
+    Ok(Some(open))
 }
 
 async fn reply(wire: &mut Wire, message: Control) {
@@ -203,216 +181,139 @@ async fn reply(wire: &mut Wire, message: Control) {
     }
 }
 
-/// Drives a stage until its client leaves or it fails.
-async fn run(node: &Node, stage: Stage, key: StageKey, wire: Wire) {
-    let (inputs, input_queue) = mpsc::channel(INPUT_QUEUE);
-    let (layers, positions) = (stage.open().layers, stage.open().max_positions);
-    node.state().stages.insert(key, RunningStage { layers, positions, inputs: inputs.clone() });
-    let granted = Action::Reply(stage.granted(&node.state().kernel_id));
-    let mut runner =
-        Runner { node: node.clone(), stage, key, wire, inputs, kernels: Fuse::terminated(), inbound: None, next: None };
-    if runner.apply(vec![granted]).await {
-        runner.serve(input_queue).await;
+/// Runs a stage until its client leaves or it fails.
+///
+/// # Errors
+/// The refusal to send when it cannot begin.
+async fn run(node: &Node, peer: PeerId, open: Open, wire: &mut Wire) -> Result<(), Refused> {
+    let stage = StageKey { session: open.session, layer: open.layers.first() };
+    let (attempt, layers, positions) = (open.attempt, open.layers, open.max_positions);
+    if node.state().stages.contains_key(&stage) {
+        return Err((attempt, Refusal::Full));
     }
-    node.state().stages.remove(&key);
-    if let Err(error) = node.compute.close_stage(key).await {
-        tracing::debug!(%error, "stage not closed");
+    if let Some(next) = open.next.as_ref().and_then(|next| PeerId::from_bytes(next).ok()) {
+        // Agreed upon while the other stages are being opened.
+        let node = node.clone();
+        task::spawn(async move { drop(channel_to(&node, next).await) });
+    }
+    let kernel_id = node.state().kernel_id.clone();
+    let ask = Ask::RunStage { open: Box::new(open), kernel_id };
+    node.state().stages.insert(stage, RunningStage { layers, positions });
+    let began = begin(node, stage, ask, wire).await;
+    node.state().stages.remove(&stage);
+    match began {
+        Ok(None | Some(Answer::Done)) => Ok(()),
+        // The client was told.
+        Ok(Some(answer)) => {
+            ended(node, peer, &answer);
+            Ok(())
+        }
+        Err(Answer::Refused(refusal)) => Err((attempt, refusal)),
+        Err(answer) => {
+            ended(node, peer, &answer);
+            Err((attempt, Refusal::Full))
+        }
     }
 }
 
-struct Runner {
-    node: Node,
-    stage: Stage,
-    key: StageKey,
-    wire: Wire,
-    inputs: mpsc::Sender<Input>,
-    kernels: Kernels,
-    /// The predecessor's current link, and the way back; rows by any other are stale.
-    inbound: Option<(u64, mpsc::Sender<u32>)>,
-    next: Option<NextLink>,
+/// Notes why a stage ended by itself.
+fn ended(node: &Node, peer: PeerId, answer: &Answer) {
+    tracing::info!(%peer, ?answer, "a stage ended");
+    if matches!(answer, Answer::Failed { kind: Failure::DeviceLost, .. }) {
+        host::device_lost(node);
+    }
 }
 
-/// The link to the successor.
-struct NextLink {
-    link: u64,
-    frames: mpsc::Sender<Frame>,
-    _task: AbortOnDrop,
+/// Has the compute half run a stage; returns its last word, an error if that was its first.
+async fn begin(node: &Node, stage: StageKey, ask: Ask, wire: &mut Wire) -> Result<Option<Answer>, Answer> {
+    let gone = |_| Answer::Refused(Refusal::Full);
+    let mut parts = node.compute.converse(ask, None, SAYINGS).await.map_err(gone)?;
+    match parts.next().await {
+        Some((Answer::Control, granted)) => {
+            // A client that is gone shows at the next read.
+            let _gone = wire.send(granted).await;
+            Ok(serve(node, stage, parts, wire).await)
+        }
+        Some((answer, _)) => Err(answer),
+        None => Err(Answer::Refused(Refusal::Full)),
+    }
 }
 
-impl Runner {
-    async fn serve(&mut self, mut input_queue: mpsc::Receiver<Input>) {
-        loop {
-            let actions = select! {
-                message = self.wire.recv().fuse() => match message {
-                    Some(bytes) => self.control(&bytes),
-                    None => return,
+/// Passes messages between a stage and its client; returns the stage's last word, unless the client left before.
+async fn serve(node: &Node, stage: StageKey, mut parts: Parts, wire: &mut Wire) -> Option<Answer> {
+    let mut next: Option<AbortOnDrop> = None;
+    // One message of the client at a time: it waits for the stage, not the page for it.
+    let mut taking: OptionFuture<Taken> = None.into();
+    loop {
+        let room = taking.is_terminated();
+        select! {
+            bytes = OptionFuture::from(room.then(|| wire.recv().fuse())) => match bytes.flatten() {
+                Some(bytes) => taking = Some(node.compute.tell(Ask::Control { stage }, bytes).await.ok()?).into(),
+                None => break,
+            },
+            _ = taking => {}
+            part = parts.next() => match part {
+                Some((Answer::Control, bytes)) => if wire.send(bytes).await.is_err() {
+                    break;
                 },
-                input = input_queue.next() => match input {
-                    Some(input) => self.input(input),
-                    None => return,
-                },
-                result = &mut self.kernels => self.computed(result),
-            };
-            if !self.apply(actions).await {
-                return;
-            }
+                Some((Answer::Connect { link, peer, hello }, _)) => {
+                    let work = connect(node.clone(), stage, link, peer, hello);
+                    // Any earlier link ends here.
+                    drop(next.replace(task::spawn(work).abort_on_drop()));
+                }
+                Some((last, _)) => return Some(last),
+                None => break,
+            },
         }
     }
-
-    fn control(&mut self, bytes: &[u8]) -> Vec<Action> {
-        match Control::decode(bytes) {
-            Ok(Control::Open(open)) => {
-                let kernel_id = self.node.state().kernel_id.clone();
-                self.stage.reopen(*open, &kernel_id)
-            }
-            Ok(Control::Tokens { position, ids, .. }) => self.stage.tokens(position, &ids),
-            Ok(Control::Query) => vec![Action::Reply(self.stage.status())],
-            Ok(Control::Close) => vec![Action::End],
-            Ok(_) | Err(_) => {
-                let message = "a message that only a stage may send, or none at all".to_owned();
-                vec![Action::Reply(Control::Failed { message, retriable: false }), Action::End]
-            }
-        }
-    }
-
-    fn input(&mut self, input: Input) -> Vec<Action> {
-        let current = |next: &Option<NextLink>, link| next.as_ref().is_some_and(|n| n.link == link);
-        match input {
-            Input::Hello { link, hello, respond_to, credits } => {
-                let welcome = self.stage.hello(&hello);
-                if welcome != Welcome::Refused {
-                    self.inbound = Some((link, credits));
-                }
-                // A predecessor that is gone already opens another link, or the client replaces it.
-                let _gone = respond_to.send(welcome);
-                Vec::new()
-            }
-            Input::Frame { link, .. } if self.inbound.as_ref().is_none_or(|(current, _)| *current != link) => {
-                Vec::new()
-            }
-            Input::Frame { frame: Ok(frame), .. } => self.stage.frame(&frame),
-            Input::Frame { frame: Err(error), .. } => {
-                vec![Action::Reply(Control::Failed { message: error.to_string(), retriable: false }), Action::End]
-            }
-            Input::Welcome { link, welcome } if current(&self.next, link) => self.stage.next_welcome(&welcome),
-            Input::Credit { link, have } if current(&self.next, link) => self.stage.next_credit(have),
-            Input::NextLost { link } if current(&self.next, link) => {
-                self.next = None;
-                self.stage.next_lost()
-            }
-            Input::Welcome { .. } | Input::Credit { .. } | Input::NextLost { .. } => Vec::new(),
-        }
-    }
-
-    fn computed(&mut self, result: Result<Stepped, ComputeError>) -> Vec<Action> {
-        match result {
-            Ok(Stepped::Rows(rows)) => self.stage.computed(Output::Rows(rows)),
-            Ok(Stepped::Tokens(tokens)) => self.stage.computed(Output::Tokens(tokens)),
-            Err(error) => {
-                let retriable = true;
-                if error.is_device_lost() {
-                    host::device_lost(&self.node);
-                }
-                vec![Action::Reply(Control::Failed { message: error.to_string(), retriable }), Action::End]
-            }
-        }
-    }
-
-    /// Does what the stage asks for; `false` when it is over.
-    async fn apply(&mut self, actions: Vec<Action>) -> bool {
-        for action in actions {
-            match action {
-                Action::Reply(message) => {
-                    let Ok(bytes) = message.encode() else { return false };
-                    if self.wire.send(bytes).await.is_err() {
-                        return false;
-                    }
-                }
-                Action::Compute(work) => self.kernels = self.step(work),
-                Action::ConnectNext { peer, hello } => self.connect_next(&peer, hello),
-                Action::SendNext(frame) => {
-                    // The queue holds a frame for each reserved position: it cannot be full.
-                    let sent = self.next.as_mut().is_some_and(|next| next.frames.try_send(frame).is_ok());
-                    if !sent {
-                        tracing::debug!("rows for a successor that is gone");
-                    }
-                }
-                Action::Credit(have) => {
-                    if let Some((_, credits)) = &mut self.inbound {
-                        // A predecessor that is gone needs none.
-                        let _gone = credits.try_send(have);
-                    }
-                }
-                Action::End => return false,
-            }
-        }
-        true
-    }
-
-    fn step(&self, work: Work) -> Kernels {
-        debug_assert!(self.kernels.is_terminated(), "a stage computes one piece at a time");
-        let (tokens, rows) = match work.input {
-            WorkInput::Tokens(ids) => (Some(ids), Vec::new()),
-            WorkInput::Rows(rows) => (None, rows),
-        };
-        let sample = work.sample_from.map(|from| (from, self.stage.open().sampling));
-        let step = Step { stage: self.key, start: work.start, tokens, rows, sample };
-        let compute = self.node.compute.clone();
-        let kernels: task::BoxFuture<'static, _> = Box::pin(async move { compute.step(step).await });
-        kernels.fuse()
-    }
-
-    fn connect_next(&mut self, peer: &[u8], hello: Hello) {
-        let link = self.node.number();
-        let (frames, queue) = mpsc::channel(self.stage.open().max_positions as usize);
-        let work = next(self.node.clone(), peer.to_vec(), hello, link, queue, self.inputs.clone());
-        self.next = Some(NextLink { link, frames, _task: task::spawn(work).abort_on_drop() });
-    }
+    // The compute half may be gone, and the stage with it. What it still computes is waited for: its memory is not free
+    // before.
+    let _gone = node.compute.tell(Ask::EndStage { stage }, Vec::new()).await;
+    while parts.next().await.is_some() {}
+    None
 }
 
-/// Carries rows to the successor, and reports its answer and its loss.
-async fn next(
-    node: Node,
-    peer: Vec<u8>,
-    hello: Hello,
-    link: u64,
-    mut frames: mpsc::Receiver<Frame>,
-    mut inputs: mpsc::Sender<Input>,
-) {
-    if let Some((mut wire, welcome)) = greet(&node, &peer, &hello).await {
+/// Keeps the link to the successor, and reports its answer and its loss.
+async fn connect(node: Node, stage: StageKey, link: u64, peer: Vec<u8>, hello: Hello) {
+    if let Some((wire, welcome, via)) = greet(&node, &peer, hello).await {
         let refused = welcome == Welcome::Refused;
-        let told = inputs.send(Input::Welcome { link, welcome }).await;
-        if refused || told.is_err() {
+        let ask = Ask::Connected { stage, link, welcome, via };
+        let Ok(parts) = node.compute.converse(ask, None, SAYINGS).await else { return };
+        if refused || carry(&node, stage, link, wire, parts).await {
             return;
-        }
-        loop {
-            select! {
-                frame = frames.next() => {
-                    let Some(frame) = frame else { return };
-                    let bulk = frame.rows > 1;
-                    let bytes = frame.encode();
-                    let sent = if bulk { wire.send_bulk(bytes).await } else { wire.send(bytes).await };
-                    if sent.is_err() {
-                        break;
-                    }
-                }
-                credit = wire.recv().fuse() => {
-                    let Some(Ok(Welcome::Have(have))) = credit.map(|bytes| cbor::decode(&bytes)) else { break };
-                    if inputs.send(Input::Credit { link, have }).await.is_err() {
-                        return;
-                    }
-                }
-            }
         }
     }
     // A stage that is over needs no news.
-    let _over = inputs.send(Input::NextLost { link }).await;
+    let _over = node.compute.tell(Ask::NextLost { stage, link }, Vec::new()).await;
 }
 
-async fn greet(node: &Node, peer: &[u8], hello: &Hello) -> Option<(Wire, Welcome)> {
+/// Carries rows and credit, unless a channel does; returns whether the stage itself ended the link.
+async fn carry(node: &Node, stage: StageKey, link: u64, mut wire: Wire, mut parts: Parts) -> bool {
+    loop {
+        select! {
+            part = parts.next() => {
+                let Some((Answer::Frame { bulk }, bytes)) = part else { return true };
+                let sent = if bulk { wire.send_bulk(bytes).await } else { wire.send(bytes).await };
+                if sent.is_err() {
+                    return false;
+                }
+            }
+            credit = wire.recv().fuse() => {
+                let Some(Ok(Welcome::Have(have))) = credit.map(|bytes| cbor::decode(&bytes)) else { return false };
+                if node.compute.tell(Ask::Credit { stage, link, have }, Vec::new()).await.is_err() {
+                    return true;
+                }
+            }
+        }
+    }
+}
+
+async fn greet(node: &Node, peer: &[u8], mut hello: Hello) -> Option<(Wire, Welcome, Option<Via>)> {
     let peer = PeerId::from_bytes(peer).ok()?;
+    let (channel, via) = channel_to(node, peer).await.map(|channel| channel.link()).unzip();
+    hello.channel = channel;
     let mut wire = node.connect(peer, Protocol::Activations).await.ok()?;
-    wire.send(cbor::encode(hello).ok()?).await.ok()?;
+    wire.send(cbor::encode(&hello).ok()?).await.ok()?;
     let answer = timeout(FIRST_MESSAGE, wire.recv()).await.ok()??;
-    Some((wire, cbor::decode(&answer).ok()?))
+    Some((wire, cbor::decode(&answer).ok()?, via))
 }

@@ -25,6 +25,7 @@ use crate::text::Text;
 use crate::uplink::Uplink;
 use crate::view::{Event, HostLayers, Link, Progress, SpeedView};
 use crate::wire::{Lost, Wire};
+use crate::worker_path::WorkerPath;
 
 /// What a libp2p stream is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     /// The links that peers hold to this node.
     pub(crate) guests: Guests,
+    /// Channels of the compute half.
+    pub(crate) worker_path: WorkerPath,
     /// How fast rows leave this node.
     pub(crate) uplink: Arc<Uplink>,
     /// Done once the model is known.
@@ -126,23 +129,25 @@ pub(crate) struct State {
     pub(crate) restarting: bool,
     /// Completes [`Shared::model_known`].
     pub(crate) tell_model: Option<oneshot::Sender<()>>,
+    /// Bytes that went from compute half to compute half, by peer.
+    pub(crate) worker_bytes: BTreeMap<PeerId, u64>,
     /// Whose turn it is to write to each peer.
     pub(crate) lanes: Lanes,
-    /// Running stages, and where their input goes.
+    /// Running stages.
     pub(crate) stages: HashMap<StageKey, RunningStage>,
     /// Whether this node should host other layers.
     pub(crate) relocation: Relocation,
+    /// Layers that too few nodes held at the last look.
+    pub(crate) scarce: Vec<LayerRange>,
 }
 
 /// A stage that this node runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct RunningStage {
     /// What it computes.
     pub(crate) layers: LayerRange,
     /// Positions of cache that it reserved.
     pub(crate) positions: u32,
-    /// Where its input goes.
-    pub(crate) inputs: mpsc::Sender<serve::Input>,
 }
 
 /// How a peer is reached.
@@ -264,6 +269,7 @@ impl Shared {
             settings,
             limits,
             guests: Guests::default(),
+            worker_path: WorkerPath::default(),
             uplink: Arc::default(),
             model_known: model_known.shared(),
             loading: futures::lock::Mutex::new(()),
@@ -389,12 +395,8 @@ mod tests {
         // A position takes 400 bytes.
         assert_eq!(state.kv_room(1_000_000), 2_500);
         assert_eq!(state.kv_room(u64::MAX), 64 * 512, "the number of stages bounds it too");
-        let stage = RunningStage {
-            layers: LayerRange::new(0, 1).expect("a range"),
-            positions: 500,
-            inputs: mpsc::channel(1).0,
-        };
-        state.stages.insert(StageKey { session: [1; 16], layer: 0 }, stage.clone());
+        let stage = RunningStage { layers: LayerRange::new(0, 1).expect("a range"), positions: 500 };
+        state.stages.insert(StageKey { session: [1; 16], layer: 0 }, stage);
         assert_eq!(state.kv_room(1_000_000), 2_250);
         state.stages.insert(StageKey { session: [2; 16], layer: 0 }, RunningStage { positions: 5_000, ..stage });
         assert_eq!(state.kv_room(1_000_000), 0);

@@ -178,6 +178,8 @@ pub struct PeerView {
     pub received_bytes: u64,
     /// Bytes that went to it.
     pub sent_bytes: u64,
+    /// Of both, bytes that went from compute worker to compute worker, past the page; told once a second.
+    pub worker_bytes: u64,
     /// Bytes after which a relay ends the link.
     pub limit_bytes: Option<u64>,
 }
@@ -321,6 +323,17 @@ pub struct AnswerStats {
     pub finish: Finish,
     /// Route changes on the way.
     pub failovers: u32,
+    /// Guesses at the next tokens that were computed along.
+    pub drafts: Drafts,
+}
+
+/// How good the guesses at the next tokens were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Drafts {
+    /// Computed along with known tokens.
+    pub offered: u64,
+    /// Those that the model then chose.
+    pub accepted: u64,
 }
 
 /// How an answer ended.

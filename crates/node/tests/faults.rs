@@ -111,6 +111,7 @@ impl Hostile {
             shards: layers.map(shard).into_iter().collect(),
             spare_layers: 0,
             kv_room: 512,
+            stages: 0,
             upload_bytes_per_s: 0,
             hidden: false,
         };
@@ -134,7 +135,8 @@ async fn stage(net: Net, stream: NetStream, bad: Arc<Mutex<Bad>>) {
     while let Ok(Some(message)) = read_message(&mut reader, MAX_CONTROL_BYTES).await {
         match Control::decode(&message).expect("a control message") {
             Control::Open(open) => {
-                let granted = Control::Granted { attempt: open.attempt, have: 0, kernel_id: "hostile".to_owned() };
+                let granted =
+                    Control::Granted { attempt: open.attempt, have: 0, kernel_id: "hostile".to_owned(), drafts: false };
                 write_message(&mut writer, &granted.encode().expect("encodes"), MAX_CONTROL_BYTES)
                     .await
                     .expect("sends");
@@ -154,7 +156,13 @@ async fn attack(net: Net, open: Open, bad: Bad) {
     let next = PeerId::from_bytes(&open.next.clone().expect("a successor")).expect("a peer id");
     let stream = net.open_stream(next, &Network::Testnet.protocol("activations")).await.expect("opens");
     let (mut reader, mut writer) = stream.split();
-    let hello = Hello { session: open.session, attempt: open.attempt, layer: open.layers.end() };
+    let hello = Hello {
+        session: open.session,
+        attempt: open.attempt,
+        layer: open.layers.end(),
+        fork: open.fork,
+        channel: None,
+    };
     write_message(&mut writer, &cbor::encode(&hello).expect("encodes"), 1 << 20).await.expect("sends");
     let welcome = read_message(&mut reader, 1 << 20).await.expect("reads").expect("an answer");
     assert_eq!(cbor::decode::<Welcome>(&welcome).expect("a welcome"), Welcome::Have(0));
@@ -167,7 +175,8 @@ fn bad_frame(open: &Open, bad: Bad) -> Vec<u8> {
     let frame = |session, position, payload: Vec<u8>| {
         let mut transcript = Transcript::default();
         transcript.push(position, 1, &payload);
-        Frame { session, attempt: open.attempt, position, rows: 1, transcript: transcript.value(), payload }.encode()
+        let (attempt, transcript) = (open.attempt, transcript.value());
+        Frame { session, attempt, branch: 0, position, rows: 1, transcript, payload }.encode()
     };
     match bad {
         Bad::Garbage => vec![0xa5; 100],

@@ -6,6 +6,7 @@
 //!
 //! Natively, whatever spawns, sleeps or does I/O needs a tokio runtime around it.
 
+pub mod channel;
 pub mod db;
 pub mod http;
 pub mod kv;

@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use async_channel::{TrySendError, WeakReceiver};
 
+use crate::channel::End;
+
 #[cfg(target_arch = "wasm32")]
 mod browser;
 
@@ -17,12 +19,14 @@ pub const CAPACITY: usize = 1024;
 
 /// A message: a small encoded header and bulk bytes. Between page and worker both travel as transferred
 /// buffers, which costs one copy out of and one into WebAssembly memory, and no structured clone.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Packet {
     /// The encoded message.
     pub header: Vec<u8>,
     /// Bytes that belong to it, such as a tensor or a block.
     pub payload: Vec<u8>,
+    /// A channel to another node that changes hands: the receiver opens it.
+    pub channel: Option<End>,
 }
 
 /// Why a packet was not sent.
@@ -34,6 +38,9 @@ pub enum PortError {
     /// The other side is [`CAPACITY`] packets behind.
     #[error("the port is full")]
     Full,
+    /// The packet's channel cannot be made, or not be handed over. The port goes on.
+    #[error("a channel cannot be handed over")]
+    NotTransferable,
 }
 
 /// One end of a connection.
@@ -159,7 +166,7 @@ impl Sender {
                 TrySendError::Closed(_) => closed(reason),
             }),
             #[cfg(target_arch = "wasm32")]
-            Link::Browser(link) => link.send(&packet),
+            Link::Browser(link) => link.send(packet),
         }
     }
 

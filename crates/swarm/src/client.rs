@@ -12,11 +12,21 @@ use cdi_types::{Cid, LayerRange, PeerId};
 
 use crate::route::{Leg, Route};
 
-/// Silence during an answer after which every stage is asked how far it is, in milliseconds.
+mod drafting;
+mod rounds;
+
+pub use drafting::MAX_DRAFTS;
+use drafting::{Drafting, Verdict};
+use rounds::Rounds;
+
+/// Silence during an answer after which every stage is asked how far it is, in milliseconds, until rounds are known by
+/// which lateness can be told (`rounds.rs`).
 pub const QUERY_AFTER_MS: u64 = 1_500;
 /// A stage that does not answer within this time is lost, although its link is alive. A dead link is reported by the
 /// network within a second ([`Client::lost`]); a stage that merely is slow shall not be given up.
 pub const ANSWER_WITHIN_MS: u64 = 10_000;
+/// The same once rounds are known: an answer may wait behind a pass of the kernels for somebody else's prompt.
+pub const ANSWER_AT_LEAST_MS: u64 = 3_000;
 /// A stage that makes no progress for this time is replaced although it answers (NET-10).
 pub const STAGE_DEADLINE_MS: u64 = 30_000;
 /// A stage that says nothing for this time while it opens is lost.
@@ -49,6 +59,8 @@ pub struct Spec {
     pub sampling: Sampling,
     /// The asking node.
     pub me: PeerId,
+    /// Whether guesses at the next tokens are computed along with the known ones; the text stays the same.
+    pub speculate: bool,
 }
 
 /// How a session ended by itself.
@@ -104,6 +116,8 @@ struct Stage {
     asked: u32,
     /// Attempt of the last request that was granted, and the first position missing then.
     granted: Option<(u32, u32)>,
+    /// Whether it takes drafts.
+    drafts: bool,
     heard_ms: u64,
     /// Its answer to the current query: the first position missing.
     progress: Option<u32>,
@@ -128,6 +142,8 @@ pub struct Client {
     failures: BTreeMap<PeerId, u32>,
     losses: u32,
     failovers: u32,
+    drafting: Drafting,
+    rounds: Rounds,
 }
 
 impl Client {
@@ -149,6 +165,8 @@ impl Client {
             failures: BTreeMap::new(),
             losses: 0,
             failovers: 0,
+            drafting: Drafting::new(),
+            rounds: Rounds::default(),
         };
         (client, vec![Action::Route(layers)])
     }
@@ -162,6 +180,12 @@ impl Client {
     #[must_use]
     pub const fn failovers(&self) -> u32 {
         self.failovers
+    }
+
+    /// Drafts that were fed and judged, and how many of them were right.
+    #[must_use]
+    pub const fn drafts(&self) -> (u64, u64) {
+        self.drafting.counts()
     }
 
     /// Tokens of the answer so far.
@@ -197,6 +221,7 @@ impl Client {
                 lost: false,
                 asked: self.attempt,
                 granted: None,
+                drafts: false,
                 heard_ms: now_ms,
                 progress: None,
                 reached: 0,
@@ -224,9 +249,10 @@ impl Client {
         }
         self.stages[i].heard_ms = now_ms;
         match message {
-            Control::Granted { attempt, have, .. } => {
+            Control::Granted { attempt, have, drafts, .. } => {
                 if attempt == self.stages[i].asked {
                     self.stages[i].granted = Some((attempt, have));
+                    self.stages[i].drafts = drafts;
                 }
                 self.advance(now_ms)
             }
@@ -238,7 +264,7 @@ impl Client {
                 }
                 Vec::new()
             }
-            Control::Token { position, id, .. } => self.token(i, position, id, now_ms),
+            Control::Token { position, id, branch, .. } => self.token(i, branch, position, id, now_ms),
             // Of an older attempt: that successor is being replaced, or will be tried again.
             Control::NextLost { attempt } if attempt == self.attempt => match self.stages.get(i + 1) {
                 Some(next) => self.lost(next.conn, now_ms),
@@ -282,9 +308,11 @@ impl Client {
         let late: Vec<u64> =
             self.stages.iter().filter(|s| waiting(s) && since(s.heard_ms) > OPEN_DEADLINE_MS).map(|s| s.conn).collect();
         let mut actions: Vec<Action> = late.into_iter().flat_map(|conn| self.lost(conn, now_ms)).collect();
-        if !self.running || since(self.progress_ms) <= QUERY_AFTER_MS {
+        let late_after_ms = self.rounds.late_after_ms();
+        if !self.running || since(self.progress_ms) <= late_after_ms.unwrap_or(QUERY_AFTER_MS) {
             return actions;
         }
+        let answer_within_ms = late_after_ms.map_or(ANSWER_WITHIN_MS, |ms| ms.max(ANSWER_AT_LEAST_MS));
         match self.queried_ms {
             None => {
                 self.queried_ms = Some(now_ms);
@@ -293,7 +321,7 @@ impl Client {
                     actions.push(Action::Send { conn: stage.conn, message: Control::Query });
                 }
             }
-            Some(queried) if since(queried) > ANSWER_WITHIN_MS => {
+            Some(queried) if since(queried) > answer_within_ms => {
                 self.queried_ms = None;
                 let silent: Vec<u64> = self.stages.iter().filter(|s| s.progress.is_none()).map(|s| s.conn).collect();
                 let stuck = silent.is_empty() && since(self.progress_ms) > STAGE_DEADLINE_MS;
@@ -318,13 +346,18 @@ impl Client {
         self.stages.iter().filter(|s| !s.lost).flat_map(tell).collect()
     }
 
-    fn token(&mut self, from: usize, position: u32, id: u32, now_ms: u64) -> Vec<Action> {
-        if from + 1 != self.stages.len() || position as usize != self.ids.len() {
+    fn token(&mut self, from: usize, branch: u32, position: u32, id: u32, now_ms: u64) -> Vec<Action> {
+        let expected = position as usize == self.ids.len() && branch == self.drafting.branch();
+        if from + 1 != self.stages.len() || !expected {
             return Vec::new();
         }
         self.progress_ms = now_ms;
         self.queried_ms = None;
         self.ids.push(id);
+        if let Some((rows, took_ms)) = self.rounds.arrived(position, now_ms) {
+            self.drafting.measured(rows, took_ms);
+        }
+        let verdict = self.drafting.known(position, id);
         if self.spec.end_of_text.contains(&id) {
             return self.finish(Ended::EndOfText, vec![]);
         }
@@ -333,9 +366,15 @@ impl Client {
             return self.finish(Ended::Length, actions);
         }
         if self.running {
-            actions.extend(self.feed(position));
+            let first = if verdict == Verdict::Foreseen { self.fed_end() } else { position };
+            actions.extend(self.feed(first, now_ms));
         }
         actions
+    }
+
+    /// The position after everything that was fed.
+    fn fed_end(&self) -> u32 {
+        u32::try_from(self.ids.len() + self.drafting.on_their_way()).unwrap_or(u32::MAX)
     }
 
     /// Takes the next step that the stages allow: route around losses, then open what is new, then tell the
@@ -346,6 +385,8 @@ impl Client {
         }
         if let Some(gap) = self.first_gap() {
             self.running = false;
+            self.drafting.interrupt(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+            self.rounds.interrupt();
             self.attempt += 1;
             self.failovers += 1;
             self.routing = Some(gap);
@@ -368,9 +409,10 @@ impl Client {
             self.running = true;
             self.progress_ms = now_ms;
             self.queried_ms = None;
+            self.drafting.told();
             let have = self.stages.first().and_then(|s| s.granted).map_or(0, |(_, have)| have);
             if (have as usize) < self.ids.len() {
-                actions.extend(self.feed(have));
+                actions.extend(self.feed(have, now_ms));
             }
         }
         actions
@@ -397,18 +439,42 @@ impl Client {
             client_have: u32::try_from(self.ids.len()).unwrap_or(u32::MAX),
             sampling: self.spec.sampling,
             activations: ActivationType::F32,
+            fork: self.drafting.fork(),
         };
         Action::Send { conn: stage.conn, message: Control::Open(Box::new(open)) }
     }
 
-    /// Sends the first stage every id from `position` on, in messages that stay small.
-    fn feed(&self, position: u32) -> Vec<Action> {
+    /// Sends the first stage every known id from `position` on, in messages that stay small, and drafts after them.
+    fn feed(&mut self, position: u32, now_ms: u64) -> Vec<Action> {
         let conn = self.stages.first().map_or(0, |s| s.conn);
-        let attempt = self.attempt;
-        let pieces = self.ids[position as usize..].chunks(FEED_IDS);
-        let starts = (position..).step_by(FEED_IDS);
-        let message = |(position, ids): (u32, &[u32])| Control::Tokens { attempt, position, ids: ids.to_vec() };
-        starts.zip(pieces).map(|piece| Action::Send { conn, message: message(piece) }).collect()
+        let known = self.ids.get(position as usize..).unwrap_or_default();
+        let mut pieces: Vec<Vec<u32>> = known.chunks(FEED_IDS).map(<[u32]>::to_vec).collect();
+        let drafts = if self.may_draft() { self.drafting.more(&self.ids, self.draft_room()) } else { Vec::new() };
+        let mut drafts = drafts.into_iter();
+        // A lone new token and the first drafts after it are one pass.
+        if let Some(last) = pieces.last_mut().filter(|last| last.len() == 1) {
+            last.extend(drafts.next().unwrap_or_default());
+        }
+        pieces.extend(drafts);
+        let (attempt, fork, mut position) = (self.attempt, self.drafting.fork(), position);
+        let mut actions = Vec::new();
+        for ids in pieces {
+            let rows = ids.len();
+            self.rounds.sent(position, rows, now_ms);
+            actions.push(Action::Send { conn, message: Control::Tokens { attempt, position, ids, fork } });
+            position = position.saturating_add(u32::try_from(rows).unwrap_or(u32::MAX));
+        }
+        actions
+    }
+
+    fn may_draft(&self) -> bool {
+        self.spec.speculate && self.tokens() > 0 && self.stages.iter().all(|s| s.drafts)
+    }
+
+    /// Ids after the known ones that could still be of use: the last token of the answer is fed to nobody.
+    fn draft_room(&self) -> usize {
+        let most = self.spec.prompt.len().saturating_add(self.spec.max_tokens as usize).min(self.spec.context as usize);
+        most.saturating_sub(1 + self.ids.len() + self.drafting.on_their_way())
     }
 
     fn finish(&mut self, ended: Ended, mut actions: Vec<Action>) -> Vec<Action> {

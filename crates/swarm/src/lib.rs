@@ -6,8 +6,11 @@
 //! out as values. The same machines run in a tab, in a native node and, thousands at a time, in tests.
 
 pub mod client;
+pub mod draft;
 pub mod placement;
 pub mod registry;
 pub mod relocation;
 pub mod route;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stage;

@@ -5,6 +5,24 @@
 
 use cdi_types::LayerRange;
 
+use crate::registry::HEARTBEAT_MS;
+
+/// What an operator may set of placement (INF-06).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// How many nodes should hold each layer: spare hosts move until that is so.
+    pub min_replicas: u32,
+    /// How long a move must have been called for, unchanged, before it is made, in milliseconds.
+    pub rebalance_interval_ms: u64,
+}
+
+impl Default for Policy {
+    /// Two replicas, so that the loss of one costs no fetching; three announcements of everybody.
+    fn default() -> Self {
+        Self { min_replicas: 2, rebalance_interval_ms: 3 * HEARTBEAT_MS }
+    }
+}
+
 /// Models below this size are split even where one tab could hold them whole, in bytes.
 pub const SMALL_MODEL_BYTES: u64 = 100_000_000;
 
@@ -35,6 +53,20 @@ pub fn neediest(replicas: &[u32], count: u32) -> Option<LayerRange> {
     LayerRange::new(u32::try_from(start).ok()?, u32::try_from(start + count - 1).ok()?).ok()
 }
 
+/// The layers that fewer than `least` nodes hold, for an alert (INF-07).
+#[must_use]
+pub fn scarce(replicas: &[u32], least: u32) -> Vec<LayerRange> {
+    let mut ranges: Vec<LayerRange> = Vec::new();
+    for (layer, _) in (0..).zip(replicas).filter(|(_, held)| **held < least) {
+        let Ok(one) = LayerRange::new(layer, layer) else { continue };
+        match ranges.last_mut().and_then(|last| Some((last.union(one)?, last))) {
+            Some((longer, last)) => *last = longer,
+            None => ranges.push(one),
+        }
+    }
+    ranges
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +90,14 @@ mod tests {
         assert_eq!(default_layers(22, 600_000_000, 1 << 30), 22);
         assert_eq!(default_layers(22, 2_200_000_000, 1_000_000_000), 10);
         assert_eq!(default_layers(8, 7_000_000, 0), 0);
+    }
+
+    #[test]
+    fn scarce_layers_are_named() {
+        let named = |least| scarce(&[2, 1, 0, 3, 1], least).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(named(2), ["1-2", "4-4"]);
+        assert_eq!(named(1), ["2-2"]);
+        assert_eq!(named(0), Vec::<String>::new());
     }
 
     #[test]

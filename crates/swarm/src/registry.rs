@@ -3,7 +3,7 @@
 //! Fed by adverts. A claim is an advert with a shard, a release one without; every advert is a
 //! heartbeat; a node that stays silent is evicted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cdi_types::advert::Advert;
 use cdi_types::{Cid, PeerId};
@@ -42,6 +42,8 @@ pub enum Observed {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     nodes: BTreeMap<PeerId, Entry>,
+    /// The same nodes in the order in which they were heard.
+    heard: BTreeSet<(u64, PeerId)>,
 }
 
 impl Registry {
@@ -56,10 +58,13 @@ impl Registry {
             Some(Entry { advert: Some(_), .. }) => Observed::Changed,
             _ => Observed::Joined,
         };
-        self.nodes.insert(peer, Entry { advert: Some(advert), sequence, heard_ms: now_ms });
-        if self.nodes.len() > MAX_NODES {
-            let oldest = self.nodes.iter().min_by_key(|(_, e)| e.heard_ms).map(|(p, _)| *p);
-            oldest.map(|p| self.nodes.remove(&p));
+        let before = self.nodes.insert(peer, Entry { advert: Some(advert), sequence, heard_ms: now_ms });
+        before.map(|before| self.heard.remove(&(before.heard_ms, peer)));
+        self.heard.insert((now_ms, peer));
+        if self.nodes.len() > MAX_NODES
+            && let Some((_, oldest)) = self.heard.pop_first()
+        {
+            self.nodes.remove(&oldest);
         }
         outcome
     }
@@ -71,10 +76,13 @@ impl Registry {
 
     /// Evicts every node that was silent too long, and returns them.
     pub fn evict(&mut self, now_ms: u64) -> Vec<PeerId> {
-        let silent = |entry: &Entry| now_ms.saturating_sub(entry.heard_ms) > EVICT_AFTER_MS;
-        let gone: Vec<PeerId> = self.nodes.iter().filter(|(_, e)| silent(e)).map(|(p, _)| *p).collect();
-        for peer in &gone {
-            self.nodes.remove(peer);
+        let mut gone = Vec::new();
+        while let Some((_, peer)) =
+            self.heard.first().copied().filter(|(heard_ms, _)| now_ms.saturating_sub(*heard_ms) > EVICT_AFTER_MS)
+        {
+            self.heard.pop_first();
+            self.nodes.remove(&peer);
+            gone.push(peer);
         }
         gone
     }
@@ -123,6 +131,7 @@ mod tests {
             shards: shards.collect(),
             spare_layers: 0,
             kv_room: 0,
+            stages: 0,
             upload_bytes_per_s: 0,
             hidden: false,
         }

@@ -1,8 +1,8 @@
-//! Moving a host whose layers others hold as well to where nobody does.
+//! Moving a host whose layers enough others hold to where nobody does, or too few.
 //!
 //! Tabs that join in the same instant hear of each other too late and take the same layers; a tab that leaves
 //! opens a hole. Every node derives the same next move from the same registry, so one moves at a time, and only
-//! after the need has stood for [`SETTLE_MS`]. A mover serves what it has until its new layers are ready, and looks
+//! after the need has stood for [`Policy::rebalance_interval_ms`]. A mover serves what it has until its new layers are ready, and looks
 //! once more before it drops the old ones ([`may_leave`]): a layer that somebody holds never ends up without a
 //! holder because of a move.
 
@@ -11,10 +11,8 @@ use std::cmp::Reverse;
 use cdi_types::advert::Advert;
 use cdi_types::{Cid, LayerRange, PeerId};
 
-use crate::registry::{HEARTBEAT_MS, Registry};
-
-/// How long a move must have been called for, unchanged, before it is made: three announcements of everybody.
-pub const SETTLE_MS: u64 = 3 * HEARTBEAT_MS;
+use crate::placement::Policy;
+use crate::registry::Registry;
 
 /// What this node makes of the registry over time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,36 +23,38 @@ pub struct Relocation {
 
 impl Relocation {
     /// To be asked more often than nodes announce themselves. The layers that `me` should hold instead of its own
-    /// ones, once that has been so for [`SETTLE_MS`].
+    /// ones, once that has been so for [`Policy::rebalance_interval_ms`].
     pub fn consider(
         &mut self,
         registry: &Registry,
         me: &PeerId,
-        model: &Cid,
-        layers: u32,
+        (model, layers): (&Cid, u32),
+        policy: &Policy,
         now_ms: u64,
     ) -> Option<LayerRange> {
-        let mine = next_move(registry, model, layers).filter(|(peer, _)| peer == me);
+        let mine = next_move(registry, model, layers, policy.min_replicas).filter(|(peer, _)| peer == me);
         let Some((_, to)) = mine else {
             self.called = None;
             return None;
         };
         let since = self.called.filter(|(called, _)| *called == to).map_or(now_ms, |(_, since)| since);
         self.called = Some((to, since));
-        (now_ms.saturating_sub(since) >= SETTLE_MS).then_some(to)
+        (now_ms.saturating_sub(since) >= policy.rebalance_interval_ms).then_some(to)
     }
 }
 
-/// The next move that brings the swarm nearer to holding every layer: who, and to which layers. `None` when every
-/// layer is held or claimed, or no safe move helps.
+/// The next move that brings the swarm nearer to holding every layer `min_replicas` times: who, and to which layers. What
+/// nobody holds comes first, then what one holds, and so on. `None` when every layer is held or claimed so often, or no
+/// safe move helps.
 #[must_use]
-pub fn next_move(registry: &Registry, model: &Cid, layers: u32) -> Option<(PeerId, LayerRange)> {
+pub fn next_move(registry: &Registry, model: &Cid, layers: u32, min_replicas: u32) -> Option<(PeerId, LayerRange)> {
     let replicas = registry.coverage(model, layers, true);
-    if !replicas.contains(&0) {
-        return None;
-    }
-    let layout = Layout::new(registry, model, &replicas);
-    layout.fill().or_else(|| layout.pack())
+    let scarcest = replicas.iter().copied().min()?;
+    // A move takes nobody below the level that it works for, so that no later move undoes it.
+    (scarcest + 1..=min_replicas).find_map(|level| {
+        let layout = Layout::new(registry, model, &replicas, level);
+        layout.fill().or_else(|| layout.pack().filter(|_| level == 1))
+    })
 }
 
 /// Whether `me` may drop what of `from` is not in `kept`: others serve it. Of two nodes that move at the same time the
@@ -89,14 +89,14 @@ struct Host {
 struct Layout {
     layers: u32,
     hosts: Vec<Host>,
-    /// Layers below an index that nobody holds or claims.
+    /// Layers below an index that fewer than so many as wanted hold or claim.
     holes: Vec<u32>,
-    /// Layers below an index that exactly one of the hosts holds.
-    single: Vec<u32>,
+    /// Layers below an index that none of its holders may drop.
+    scarce: Vec<u32>,
 }
 
 impl Layout {
-    fn new(registry: &Registry, model: &Cid, replicas: &[u32]) -> Self {
+    fn new(registry: &Registry, model: &Cid, replicas: &[u32], level: u32) -> Self {
         let layers = u32::try_from(replicas.len()).unwrap_or(u32::MAX);
         let host = |(peer, advert): (&PeerId, &Advert)| {
             let mut shards = advert.shards_of(model);
@@ -106,14 +106,19 @@ impl Layout {
         let hosts: Vec<Host> = registry.nodes().filter_map(host).collect();
         let mut holders = vec![0u32; replicas.len()];
         hosts.iter().flat_map(|h| h.held.iter()).for_each(|layer| holders[layer as usize] += 1);
-        let (holes, single) = (sums(replicas, 0), sums(&holders, 1));
-        Self { layers, hosts, holes, single }
+        let (holes, scarce) = (sums(replicas, level - 1), sums(&holders, level));
+        Self { layers, hosts, holes, scarce }
     }
 
-    /// Whether every layer that `host` would drop is held by another host.
+    /// Whether enough others hold every layer that `host` would drop.
     fn is_safe(&self, host: Host, to: LayerRange) -> bool {
-        let kept = host.held.intersection(to).map_or(0, |kept| count(&self.single, kept));
-        count(&self.single, host.held) == kept
+        let kept = host.held.intersection(to).map_or(0, |kept| count(&self.scarce, kept));
+        count(&self.scarce, host.held) == kept
+    }
+
+    /// Holes that `host` would fill: what it holds already is none of them.
+    fn gain(&self, host: Host, to: LayerRange) -> u32 {
+        count(&self.holes, to) - host.held.intersection(to).map_or(0, |kept| count(&self.holes, kept))
     }
 
     /// The move that fills most holes; of equals that of the highest peer id, to the first such place.
@@ -123,8 +128,8 @@ impl Layout {
             (0..=self.layers.saturating_sub(count)).filter_map(move |first| Some((host, range(first, count)?)))
         };
         let moves = self.hosts.iter().flat_map(places);
-        let moves = moves.filter(|(host, to)| count(&self.holes, *to) > 0 && self.is_safe(*host, *to));
-        let best = moves.max_by_key(|(host, to)| (count(&self.holes, *to), host.peer, Reverse(to.first())));
+        let moves = moves.filter(|(host, to)| self.gain(*host, *to) > 0 && self.is_safe(*host, *to));
+        let best = moves.max_by_key(|(host, to)| (self.gain(*host, *to), host.peer, Reverse(to.first())));
         best.map(|(host, to)| (host.peer, to))
     }
 
@@ -148,12 +153,12 @@ impl Layout {
     }
 }
 
-/// At each index, how many of the values below it are `wanted`.
-fn sums(values: &[u32], wanted: u32) -> Vec<u32> {
+/// At each index, how many of the values below it are at most `most`.
+fn sums(values: &[u32], most: u32) -> Vec<u32> {
     let mut sum = 0;
     let mut sums = vec![0];
     sums.extend(values.iter().map(|value| {
-        sum += u32::from(*value == wanted);
+        sum += u32::from(*value <= most);
         sum
     }));
     sums
@@ -174,6 +179,8 @@ mod tests {
     use cdi_types::block::raw_cid;
 
     use super::*;
+
+    const SETTLE_MS: u64 = 15_000;
 
     /// Peers in the order of their ids.
     fn peers(count: u8) -> Vec<PeerId> {
@@ -210,6 +217,7 @@ mod tests {
             shards: shards.iter().map(shard).collect(),
             spare_layers: 0,
             kv_room: 0,
+            stages: 0,
             upload_bytes_per_s: 0,
             hidden: false,
         };
@@ -218,7 +226,7 @@ mod tests {
 
     fn next(nodes: &[&[&str]]) -> Option<(usize, String)> {
         let (registry, peers) = registry(nodes);
-        let (peer, to) = next_move(&registry, &model(), 8)?;
+        let (peer, to) = next_move(&registry, &model(), 8, 1)?;
         Some((peers.iter().position(|p| *p == peer).expect("one of them"), to.to_string()))
     }
 
@@ -251,26 +259,40 @@ mod tests {
     }
 
     #[test]
+    fn spare_hosts_make_second_copies_and_no_copy_is_undone() {
+        let (mut registry, peers) = registry(&[&["0-3"], &["4-7"], &["0-3"], &["0-3"]]);
+        let next = |registry: &Registry| next_move(registry, &model(), 8, 2);
+        let to = next(&registry);
+        assert_eq!(to, Some((peers[3], "4-7".parse().expect("a range"))));
+        observe(&mut registry, peers[3], 2, &["4-7"]);
+        assert_eq!(next(&registry), None, "every layer twice");
+        observe(&mut registry, peers[0], 2, &["4-7"]);
+        assert_eq!(next(&registry).map(|(_, to)| to.to_string()), Some("0-3".to_owned()));
+        assert_eq!(next_move(&registry, &model(), 8, 1), None, "held once is enough for one");
+    }
+
+    #[test]
     fn a_move_waits_until_its_reason_has_stood() {
         let (mut registry, peers) = registry(&[&["0-2"], &["0-2"]]);
         let [one, two] = peers[..] else { unreachable!("two peers") };
         let (mut first, mut second) = (Relocation::default(), Relocation::default());
         let to = "3-5".parse().ok();
-        let model = model();
-        assert_eq!(second.consider(&registry, &two, &model, 8, 1_000), None);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 999 + SETTLE_MS), None);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 1_000 + SETTLE_MS), to);
-        assert_eq!(first.consider(&registry, &one, &model, 8, 1_000 + SETTLE_MS), None, "one moves at a time");
+        let (model, policy) = (model(), Policy { min_replicas: 1, rebalance_interval_ms: SETTLE_MS });
+        let model = (&model, 8);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 1_000), None);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 999 + SETTLE_MS), None);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 1_000 + SETTLE_MS), to);
+        assert_eq!(first.consider(&registry, &one, model, &policy, 1_000 + SETTLE_MS), None, "one moves at a time");
         // The reason goes and comes back: the time starts over.
         registry.lost(&one);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 2_000 + SETTLE_MS), None);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 2_000 + SETTLE_MS), None);
         observe(&mut registry, one, 2, &["0-2"]);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 3_000 + SETTLE_MS), None);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 3_000 + SETTLE_MS), None);
         // Another place than before: the time starts over as well.
         observe(&mut registry, one, 3, &["0-3"]);
         observe(&mut registry, two, 3, &["0-3"]);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 3_000 + 2 * SETTLE_MS), None);
-        assert_eq!(second.consider(&registry, &two, &model, 8, 3_000 + 3 * SETTLE_MS), "4-7".parse().ok());
+        assert_eq!(second.consider(&registry, &two, model, &policy, 3_000 + 2 * SETTLE_MS), None);
+        assert_eq!(second.consider(&registry, &two, model, &policy, 3_000 + 3 * SETTLE_MS), "4-7".parse().ok());
     }
 
     #[test]

@@ -3,10 +3,20 @@
 //! The machine decides what to compute, what to send on, and what to tell the client; its owner moves the
 //! bytes and runs the kernels. It keeps every row that it sent, so that a replacement of its successor can
 //! be brought up to date: the replay is the failover (DESIGN §4, *Session*).
+//!
+//! Drafts are rows like others: the last stage samples after each of them. When one was wrong the client goes on in a new
+//! branch from there, and every stage takes back what it had from that position on ([`Fork`]): the request that opens a
+//! route says so, and so does the first frame of the branch, whichever comes first.
 
-use std::collections::{BTreeMap, VecDeque};
+mod chain;
+mod pieces;
 
-use cdi_types::session::{Control, Frame, Hello, Open, Refusal, Transcript, Welcome};
+use std::collections::BTreeMap;
+
+use cdi_types::session::{Control, Fork, Frame, Hello, Open, Refusal, Welcome};
+
+use chain::Chain;
+use pieces::Pieces;
 
 /// Most rows that are computed, and sent, at once: a long prompt flows through the stages in pieces.
 pub const CHUNK_ROWS: u32 = 64;
@@ -78,11 +88,11 @@ enum Next {
     Client,
     /// Not connected; connected when there is something to send.
     Idle,
-    /// Waiting for the successor's welcome to a stream of this attempt.
-    Connecting { attempt: u32 },
-    /// Connected; rows before `sent` are there, those before `computed` no longer count against the window. The stream
-    /// keeps its attempt through route changes elsewhere.
-    Ready { attempt: u32, sent: u32, computed: u32, transcript: Transcript },
+    /// Waiting for the successor's welcome to a stream of this attempt; the lowest fork since then.
+    Connecting { attempt: u32, fork: u32 },
+    /// Connected; rows before `sent` are there (before a fork those before `most_sent` were), those before `computed` no
+    /// longer count against the window. The stream keeps its attempt through route changes elsewhere.
+    Ready { attempt: u32, sent: u32, most_sent: u32, computed: u32, chain: Chain },
     /// Lost; the client was told and decides.
     Lost,
 }
@@ -91,9 +101,18 @@ enum Next {
 #[derive(Debug)]
 struct Inbound {
     attempt: u32,
-    transcript: Transcript,
+    chain: Chain,
     /// The predecessor knows that rows before this position are computed.
     credited: u32,
+}
+
+/// The piece that the kernels have.
+#[derive(Debug)]
+struct Computing {
+    start: u32,
+    rows: u32,
+    /// Rows that no fork has voided since.
+    valid: u32,
 }
 
 /// A stage of a session.
@@ -105,9 +124,13 @@ pub struct Stage {
     held: u32,
     /// Positions that were taken in: held, being computed or queued.
     accepted: u32,
-    queue: VecDeque<(u32, WorkInput)>,
-    /// Rows of the piece being computed.
-    computing: Option<u32>,
+    queue: Pieces,
+    computing: Option<Computing>,
+    branch: u32,
+    /// The lowest fork that a successor may not know of.
+    floor: u32,
+    /// Forks that came by another way than the predecessor's stream, on which rows of earlier branches may still come.
+    forks: Vec<Fork>,
     inbound: Option<Inbound>,
     /// Every row sent so far, from position 0.
     log: Vec<u8>,
@@ -134,13 +157,17 @@ impl Stage {
             return bad("sampling parameters out of range");
         }
         let next = if open.next.is_some() { Next::Idle } else { Next::Client };
+        let (branch, floor) = (open.fork.branch, floor(open.fork));
         Ok(Self {
             open,
             hidden_bytes,
             held: 0,
             accepted: 0,
-            queue: VecDeque::new(),
+            queue: Pieces::new(hidden_bytes),
             computing: None,
+            branch,
+            floor,
+            forks: Vec::new(),
             inbound: None,
             log: Vec::new(),
             next,
@@ -163,7 +190,8 @@ impl Stage {
     /// The answer to the request that created the stage.
     #[must_use]
     pub fn granted(&self, kernel_id: &str) -> Control {
-        Control::Granted { attempt: self.open.attempt, have: self.accepted, kernel_id: kernel_id.to_owned() }
+        let (attempt, have) = (self.open.attempt, self.accepted);
+        Control::Granted { attempt, have, kernel_id: kernel_id.to_owned(), drafts: true }
     }
 
     /// The client changed the route around this stage.
@@ -180,21 +208,24 @@ impl Stage {
             self.next = Next::Idle;
         }
         self.open = open;
+        self.fork_beside(self.open.fork);
+        self.floor = floor(self.open.fork);
         let mut actions = vec![Action::Reply(self.granted(kernel_id))];
         let missing = self.sampled.range(self.open.client_have..);
-        let attempt = self.open.attempt;
-        actions.extend(
-            missing.map(|(position, id)| Action::Reply(Control::Token { attempt, position: *position, id: *id })),
-        );
+        actions.extend(missing.map(|(position, id)| Action::Reply(self.token(*position, *id))));
         self.feed_next(&mut actions);
         actions
     }
 
     /// Token ids from the client, for the first stage.
-    pub fn tokens(&mut self, position: u32, ids: &[u32]) -> Vec<Action> {
+    pub fn tokens(&mut self, fork: Fork, position: u32, ids: &[u32]) -> Vec<Action> {
         if self.open.layers.first() != 0 {
             return fail("token ids sent to a stage in the middle", false);
         }
+        if fork.branch < self.branch {
+            return fail("token ids of an earlier branch", false);
+        }
+        self.take_back(fork);
         let known = self.accepted.saturating_sub(position) as usize;
         if position > self.accepted {
             return fail("token ids with a gap before them", false);
@@ -209,30 +240,76 @@ impl Stage {
         self.compute()
     }
 
+    /// A fork that did not come on the predecessor's stream.
+    fn fork_beside(&mut self, fork: Fork) {
+        if fork.branch > self.branch {
+            self.forks.retain(|earlier| earlier.position < fork.position);
+            self.forks.push(fork);
+            self.take_back(fork);
+        }
+    }
+
+    /// Voids everything from the fork on, unless that branch is known already.
+    fn take_back(&mut self, fork: Fork) {
+        if fork.branch <= self.branch {
+            return;
+        }
+        let to = fork.position;
+        self.branch = fork.branch;
+        self.floor = self.floor.min(to);
+        if let Some(computing) = &mut self.computing {
+            computing.valid = computing.valid.min(to.saturating_sub(computing.start));
+        }
+        self.held = self.held.min(to);
+        self.accepted = self.accepted.min(to);
+        self.queue.truncate(to);
+        self.log.truncate(to as usize * self.hidden_bytes);
+        // The token after the last good row was chosen rightly.
+        self.sampled.split_off(&to.saturating_add(1));
+        if let Some(inbound) = &mut self.inbound {
+            inbound.chain.truncate(to);
+        }
+        match &mut self.next {
+            Next::Ready { sent, chain, .. } => {
+                *sent = to.min(*sent);
+                chain.truncate(to);
+            }
+            Next::Connecting { fork, .. } => *fork = to.min(*fork),
+            Next::Client | Next::Idle | Next::Lost => {}
+        }
+    }
+
     /// The predecessor opened an activation stream.
     pub fn hello(&mut self, hello: &Hello) -> Welcome {
         let stale = self.inbound.as_ref().is_some_and(|inbound| hello.attempt < inbound.attempt);
         if stale || self.open.layers.first() == 0 {
             return Welcome::Refused;
         }
+        self.fork_beside(hello.fork);
         let (attempt, credited) = (hello.attempt, self.accepted);
-        self.inbound = Some(Inbound { attempt, transcript: Transcript::default(), credited });
+        self.inbound = Some(Inbound { attempt, chain: Chain::default(), credited });
         Welcome::Have(self.accepted)
     }
 
     /// Rows from the predecessor, on the stream of the latest [`Stage::hello`].
     pub fn frame(&mut self, frame: &Frame) -> Vec<Action> {
-        let Some(Inbound { attempt, transcript, credited }) = &mut self.inbound else {
+        let Some(attempt) = self.inbound.as_ref().map(|inbound| inbound.attempt) else {
             return fail("activations before their stream was opened", false);
         };
-        if frame.session != self.open.session || frame.attempt > *attempt {
+        if frame.session != self.open.session || frame.attempt > attempt {
             return fail("activations of another session or attempt", false);
         }
-        if frame.attempt < *attempt {
+        if frame.attempt < attempt {
             return Vec::new();
         }
         if frame.payload.len() != frame.rows as usize * self.hidden_bytes {
             return fail("activations of the wrong shape", false);
+        }
+        self.forks.retain(|fork| fork.branch > frame.branch);
+        // Sent before the predecessor knew of a fork: what comes before the fork is good.
+        let good = self.forks.iter().map(|fork| fork.position).min().unwrap_or(u32::MAX);
+        if frame.branch < self.branch && frame.position >= good {
+            return Vec::new();
         }
         if frame.position > self.accepted {
             return fail("activations with a gap before them", false);
@@ -240,6 +317,8 @@ impl Stage {
         if frame.end() > self.open.max_positions {
             return fail("more positions than were reserved", false);
         }
+        self.take_back(Fork { branch: frame.branch, position: frame.position });
+        let Some(Inbound { chain, credited, .. }) = &mut self.inbound else { return Vec::new() };
         if frame.end() > credited.saturating_add(WINDOW_ROWS) {
             return fail("more activations than there was credit for", false);
         }
@@ -248,11 +327,13 @@ impl Stage {
         if known >= frame.rows {
             return Vec::new();
         }
-        let rows = frame.payload[known as usize * self.hidden_bytes..].to_vec();
-        transcript.push(self.accepted, frame.rows - known, &rows);
-        if transcript.value() != frame.transcript {
+        let rows = &frame.payload[known as usize * self.hidden_bytes..];
+        chain.push(self.accepted, self.hidden_bytes, rows);
+        if chain.value() != frame.transcript {
             return fail("activations do not match their transcript", true);
         }
+        chain.truncate(good);
+        let rows = &rows[..rows.len().min(good.saturating_sub(self.accepted) as usize * self.hidden_bytes)];
         for piece in rows.chunks(CHUNK_ROWS as usize * self.hidden_bytes) {
             self.take_in(piece.len() / self.hidden_bytes, WorkInput::Rows(piece.to_vec()));
         }
@@ -261,23 +342,26 @@ impl Stage {
 
     /// The kernels are done with the last [`Action::Compute`].
     pub fn computed(&mut self, output: Output) -> Vec<Action> {
-        let Some(rows) = self.computing.take() else {
+        let Some(Computing { start, rows, valid }) = self.computing.take() else {
             return fail("a result that nobody asked for", true);
         };
-        let start = self.held;
-        self.held = start.saturating_add(rows);
         let mut actions = Vec::new();
         match output {
-            Output::Rows(bytes) if bytes.len() == rows as usize * self.hidden_bytes => self.log.extend(bytes),
+            Output::Rows(bytes) if bytes.len() == rows as usize * self.hidden_bytes => {
+                self.log.extend(&bytes[..valid as usize * self.hidden_bytes]);
+            }
             Output::Rows(_) => return fail("the kernels returned rows of the wrong shape", true),
             Output::Tokens(tokens) => {
-                for (position, id) in tokens {
+                for (position, id) in tokens.into_iter().filter(|(position, _)| *position <= start + valid) {
                     self.sampled.insert(position, id);
                     if position >= self.open.client_have {
-                        actions.push(Action::Reply(Control::Token { attempt: self.open.attempt, position, id }));
+                        actions.push(Action::Reply(self.token(position, id)));
                     }
                 }
             }
+        }
+        if valid > 0 {
+            self.held = start.saturating_add(valid);
         }
         self.feed_next(&mut actions);
         if let Some(inbound) = &mut self.inbound
@@ -292,8 +376,8 @@ impl Stage {
 
     /// The successor has computed the rows before `computed`: as many more may be sent.
     pub fn next_credit(&mut self, have: u32) -> Vec<Action> {
-        let Next::Ready { sent, computed, .. } = &mut self.next else { return Vec::new() };
-        if have > *sent {
+        let Next::Ready { most_sent, computed, .. } = &mut self.next else { return Vec::new() };
+        if have > *most_sent {
             // It claims rows that nobody sent it.
             return self.next_lost();
         }
@@ -305,10 +389,11 @@ impl Stage {
 
     /// The successor answered.
     pub fn next_welcome(&mut self, welcome: &Welcome) -> Vec<Action> {
-        let Next::Connecting { attempt } = self.next else { return Vec::new() };
+        let Next::Connecting { attempt, fork } = self.next else { return Vec::new() };
         match welcome {
             Welcome::Have(have) => {
-                self.next = Next::Ready { attempt, sent: *have, computed: *have, transcript: Transcript::default() };
+                let (sent, most_sent, computed) = (fork.min(*have), *have, *have);
+                self.next = Next::Ready { attempt, sent, most_sent, computed, chain: Chain::default() };
                 let mut actions = Vec::new();
                 self.feed_next(&mut actions);
                 actions
@@ -332,42 +417,39 @@ impl Stage {
         Control::Held { have: self.held }
     }
 
+    const fn token(&self, position: u32, id: u32) -> Control {
+        Control::Token { attempt: self.open.attempt, position, id, branch: self.branch }
+    }
+
     fn take_in(&mut self, rows: usize, input: WorkInput) {
         let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.queue.push(self.accepted, rows, input);
         self.accepted = self.accepted.saturating_add(rows);
-        self.queue.push_back((rows, input));
     }
 
     fn compute(&mut self) -> Vec<Action> {
         if self.computing.is_some() {
             return Vec::new();
         }
-        let Some((mut rows, mut input)) = self.queue.pop_front() else { return Vec::new() };
-        // Frames are small, pieces are not: rows that wait are computed together.
-        while let Some((more, _)) = self.queue.front().filter(|(more, _)| rows + more <= CHUNK_ROWS) {
-            rows += more;
-            match (&mut input, self.queue.pop_front()) {
-                (WorkInput::Rows(rows), Some((_, WorkInput::Rows(more)))) => rows.extend(more),
-                (WorkInput::Tokens(ids), Some((_, WorkInput::Tokens(more)))) => ids.extend(more),
-                _ => return fail("rows and token ids in one stage", false),
-            }
-        }
-        self.computing = Some(rows);
+        let Some((start, rows, input)) = self.queue.pop(CHUNK_ROWS) else { return Vec::new() };
+        self.computing = Some(Computing { start, rows, valid: rows });
         // The row of the last known token is the first that has something to choose.
         let first_unknown = self.open.prompt_len.max(self.open.client_have);
         let sample_from = (self.next == Next::Client).then_some(first_unknown - 1);
-        vec![Action::Compute(Work { start: self.held, input, sample_from })]
+        vec![Action::Compute(Work { start, input, sample_from })]
     }
 
     fn feed_next(&mut self, actions: &mut Vec<Action>) {
         if self.next == Next::Idle && self.held > 0 {
             let attempt = self.open.attempt;
-            let hello = Hello { session: self.open.session, attempt, layer: self.open.layers.end() };
-            self.next = Next::Connecting { attempt };
+            let fork = Fork { branch: self.branch, position: self.floor };
+            let hello =
+                Hello { session: self.open.session, attempt, layer: self.open.layers.end(), fork, channel: None };
+            self.next = Next::Connecting { attempt, fork: u32::MAX };
             let peer = self.open.next.clone().unwrap_or_default();
             actions.push(Action::ConnectNext { peer, hello });
         }
-        let Next::Ready { attempt, sent, computed, transcript } = &mut self.next else { return };
+        let Next::Ready { attempt, sent, most_sent, computed, chain } = &mut self.next else { return };
         let most =
             u32::try_from(BULK_FRAME_BYTES / self.hidden_bytes.max(1)).unwrap_or(CHUNK_ROWS).clamp(1, CHUNK_ROWS);
         let credit = computed.saturating_add(WINDOW_ROWS);
@@ -375,18 +457,25 @@ impl Stage {
             let rows = most.min(self.held.min(credit) - *sent);
             let bytes = *sent as usize * self.hidden_bytes..(*sent + rows) as usize * self.hidden_bytes;
             let payload = self.log[bytes].to_vec();
-            transcript.push(*sent, rows, &payload);
+            chain.push(*sent, self.hidden_bytes, &payload);
             actions.push(Action::SendNext(Frame {
                 session: self.open.session,
                 attempt: *attempt,
+                branch: self.branch,
                 position: *sent,
                 rows,
-                transcript: transcript.value(),
+                transcript: chain.value(),
                 payload,
             }));
             *sent += rows;
+            *most_sent = (*sent).max(*most_sent);
         }
     }
+}
+
+/// The first position that a node which has not heard of `fork` may hold wrongly.
+const fn floor(fork: Fork) -> u32 {
+    if fork.is_none() { u32::MAX } else { fork.position }
 }
 
 fn fail(message: &str, retriable: bool) -> Vec<Action> {

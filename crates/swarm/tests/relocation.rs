@@ -6,14 +6,16 @@
 
 use std::collections::BTreeMap;
 
-use cdi_swarm::placement::neediest;
+use cdi_swarm::placement::{Policy, neediest};
 use cdi_swarm::registry::{HEARTBEAT_MS, Registry};
-use cdi_swarm::relocation::{Relocation, SETTLE_MS, may_leave, next_move};
+use cdi_swarm::relocation::{Relocation, may_leave, next_move};
 use cdi_types::advert::{Advert, Shard, Tier};
 use cdi_types::block::raw_cid;
 use cdi_types::{Cid, Keypair, LayerRange, PeerId};
 use proptest::prelude::*;
 
+/// A move is made when it has been called for this long.
+const SETTLE_MS: u64 = 3 * HEARTBEAT_MS;
 /// How often a node looks at its registry, as the engine does.
 const STEP_MS: u64 = 500;
 /// Longest way of an advert through the gossip mesh, and longest fetch.
@@ -42,10 +44,11 @@ struct Swarm {
     /// When it arrives, at whom, from whom, its number, and what it says.
     flying: Vec<(u64, PeerId, PeerId, u64, Advert)>,
     moves: u32,
+    policy: Policy,
 }
 
 impl Swarm {
-    fn new(layers: u32, shares: &[u32], seed: u64) -> Self {
+    fn new(layers: u32, shares: &[u32], min_replicas: u32, seed: u64) -> Self {
         let mut swarm = Self {
             rng: seed | 1,
             now_ms: 0,
@@ -54,6 +57,7 @@ impl Swarm {
             nodes: BTreeMap::new(),
             flying: Vec::new(),
             moves: 0,
+            policy: Policy { min_replicas, rebalance_interval_ms: SETTLE_MS },
         };
         for (n, share) in shares.iter().enumerate() {
             let mut key = [0; 32];
@@ -115,7 +119,7 @@ impl Swarm {
 
     /// What the node does now; whether it has something to say.
     fn act(&mut self, peer: PeerId, fetch_ms: u64) -> bool {
-        let (model, layers, now_ms) = (self.model, self.layers, self.now_ms);
+        let (model, layers, policy, now_ms) = (self.model, self.layers, self.policy, self.now_ms);
         let Some(node) = self.nodes.get_mut(&peer) else { return false };
         node.registry.evict(now_ms);
         match (node.held, node.claim) {
@@ -131,7 +135,8 @@ impl Swarm {
                 }
             }
             (_, Some(_)) => return node.heartbeat_ms <= now_ms,
-            (Some(_), None) => match node.relocation.consider(&node.registry, &peer, &model, layers, now_ms) {
+            (Some(_), None) => match node.relocation.consider(&node.registry, &peer, (&model, layers), &policy, now_ms)
+            {
                 Some(to) => node.claim = Some((to, fetch_ms)),
                 None => return node.heartbeat_ms <= now_ms,
             },
@@ -175,6 +180,7 @@ fn advert(model: Cid, held: Option<LayerRange>, claim: Option<LayerRange>) -> Ad
         shards: held.into_iter().chain(claim).collect(),
         spare_layers: 0,
         kv_room: 0,
+        stages: 0,
         upload_bytes_per_s: 0,
         hidden: false,
     }
@@ -192,15 +198,17 @@ proptest! {
     fn tabs_that_join_at_once_end_up_holding_everything(
         layers in 1u32..24,
         shares in proptest::collection::vec(1u32..9, 1..10),
+        replicas in 1u32..3,
         seed in any::<u64>(),
     ) {
-        let mut swarm = Swarm::new(layers, &shares, seed);
-        swarm.run(time_for(2 * shares.len()))?;
+        let mut swarm = Swarm::new(layers, &shares, replicas, seed);
+        swarm.run(time_for(2 * shares.len() * replicas as usize))?;
         if swarm.capacity() >= layers {
             prop_assert!(swarm.coverage().iter().all(|held| *held), "{:?}", swarm.held());
         }
         let (moves, held) = (swarm.moves, swarm.held());
-        prop_assert!(moves as usize <= 2 * shares.len(), "{} moves of {} nodes", moves, shares.len());
+        let most = 2 * shares.len() * replicas as usize;
+        prop_assert!(moves as usize <= most, "{} moves of {} nodes", moves, shares.len());
         swarm.run(time_for(2))?;
         prop_assert_eq!(swarm.held(), held, "it has come to rest");
     }
@@ -209,14 +217,15 @@ proptest! {
     fn what_a_lost_node_held_is_taken_over(
         layers in 1u32..24,
         shares in proptest::collection::vec(1u32..9, 2..10),
+        replicas in 1u32..3,
         seed in any::<u64>(),
     ) {
-        let mut swarm = Swarm::new(layers, &shares, seed);
-        swarm.run(time_for(2 * shares.len()))?;
+        let mut swarm = Swarm::new(layers, &shares, replicas, seed);
+        swarm.run(time_for(2 * shares.len() * replicas as usize))?;
         let victim = swarm.random(shares.len() as u64);
         let victim = swarm.nodes.keys().nth(usize::try_from(victim).expect("small")).copied();
         swarm.nodes.remove(&victim.expect("a node"));
-        swarm.run(time_for(2 * shares.len()))?;
+        swarm.run(time_for(2 * shares.len() * replicas as usize))?;
         if swarm.capacity() >= layers {
             prop_assert!(swarm.coverage().iter().all(|held| *held), "{:?}", swarm.held());
         }
@@ -229,10 +238,11 @@ proptest! {
     fn every_arrangement_is_mended(
         layers in 1u32..24,
         places in proptest::collection::vec((1u32..9, any::<u32>()), 1..12),
+        replicas in 1u32..4,
         seed in any::<u64>(),
     ) {
         let shares: Vec<u32> = places.iter().map(|(share, _)| *share).collect();
-        let swarm = Swarm::new(layers, &shares, seed);
+        let swarm = Swarm::new(layers, &shares, replicas, seed);
         prop_assume!(swarm.capacity() >= layers);
         let (mut registry, model) = (Registry::default(), swarm.model);
         for ((peer, node), (_, place)) in swarm.nodes.iter().zip(&places) {
@@ -241,12 +251,12 @@ proptest! {
             registry.observe(*peer, 1, advert(model, held, None), 0);
         }
         let mut moves = 0;
-        while let Some((peer, to)) = next_move(&registry, &model, layers) {
+        while let Some((peer, to)) = next_move(&registry, &model, layers, replicas) {
             moves += 1;
-            prop_assert!(moves <= 4 * places.len(), "in circles");
+            prop_assert!(moves <= 4 * places.len() * replicas as usize, "in circles");
             registry.observe(peer, 1 + moves as u64, advert(model, Some(to), None), 0);
         }
-        let replicas = registry.coverage(&model, layers, true);
-        prop_assert!(!replicas.contains(&0), "{:?}", replicas);
+        let held = registry.coverage(&model, layers, true);
+        prop_assert!(!held.contains(&0), "{:?}", held);
     }
 }

@@ -27,6 +27,9 @@ pub struct Advert {
     pub spare_layers: u32,
     /// Positions of KV cache it can still give to sessions.
     pub kv_room: u32,
+    /// Stages of sessions that run there: who computes for many is slower for each.
+    #[serde(default)]
+    pub stages: u32,
     /// Measured upload bandwidth in bytes per second; 0 while unknown.
     pub upload_bytes_per_s: u64,
     /// Whether its tab is in the background, where timers are slow.

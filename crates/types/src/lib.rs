@@ -6,6 +6,7 @@
 pub mod advert;
 pub mod block;
 pub mod cbor;
+pub mod channel;
 pub mod envelope;
 pub mod ice;
 pub mod identity;

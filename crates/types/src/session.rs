@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::block::Cid;
 use crate::cbor;
+use crate::channel::ChannelLink;
 use crate::layers::LayerRange;
 use crate::sampling::Sampling;
 
@@ -41,6 +42,24 @@ impl ActivationType {
     }
 }
 
+/// Where the sequence goes on differently: what was computed from `position` on in an earlier branch is void, because a
+/// draft was wrong. Ordered streams carry it ahead of the rows of the new branch, so it needs no acknowledgement.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fork {
+    /// Grows with every fork of a session; 0 before the first.
+    pub branch: u32,
+    /// First position that is computed again.
+    pub position: u32,
+}
+
+impl Fork {
+    /// Whether nothing was ever taken back.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.branch == 0
+    }
+}
+
 /// A request to run one stage of a session, or to take a route change into account.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Open {
@@ -66,6 +85,9 @@ pub struct Open {
     pub sampling: Sampling,
     /// Element type of activations.
     pub activations: ActivationType,
+    /// The current branch, and the first position that may be wrong where an earlier one is still held.
+    #[serde(default, skip_serializing_if = "Fork::is_none")]
+    pub fork: Fork,
 }
 
 /// What travels on the control stream, in either direction.
@@ -82,6 +104,9 @@ pub enum Control {
         have: u32,
         /// Kernels that compute it.
         kernel_id: String,
+        /// Whether it takes back rows of drafts that were wrong.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        drafts: bool,
     },
     /// Stage to client: not now, and why.
     Refused {
@@ -96,8 +121,11 @@ pub enum Control {
         attempt: u32,
         /// Position of the first id.
         position: u32,
-        /// The ids.
+        /// The ids: accepted ones, then drafts.
         ids: Vec<u32>,
+        /// The branch they belong to.
+        #[serde(default, skip_serializing_if = "Fork::is_none")]
+        fork: Fork,
     },
     /// Last stage to client: the token chosen for `position`.
     Token {
@@ -107,6 +135,9 @@ pub enum Control {
         position: u32,
         /// The id.
         id: u32,
+        /// The branch it was chosen in: it counts if the client fed the right ids there.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        branch: u32,
     },
     /// Stage to client: still fetching the layers it was asked to take on.
     Preparing {
@@ -148,6 +179,12 @@ pub struct Hello {
     pub attempt: u32,
     /// First layer of the receiving stage: one node may run several stages of a session.
     pub layer: u32,
+    /// The sender's branch: the receiver voids what it holds of earlier ones.
+    #[serde(default, skip_serializing_if = "Fork::is_none")]
+    pub fork: Fork,
+    /// The channel on which rows and credit will travel, in place of this stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<ChannelLink>,
 }
 
 /// The receiver's answer to a [`Hello`].
@@ -199,7 +236,7 @@ impl Control {
 /// ```text
 /// offset  0  magic "CDIA"        offset 28  rows      u32
 ///         4  session  16 bytes          32  row_bytes u32
-///        20  attempt  u32               36  reserved  u32 (zero)
+///        20  attempt  u32               36  branch    u32
 ///        24  position u32               40  transcript, 32 bytes
 ///        72  payload, rows * row_bytes; integers little endian
 /// ```
@@ -209,6 +246,8 @@ pub struct Frame {
     pub session: SessionId,
     /// The route it was sent on.
     pub attempt: u32,
+    /// The branch it belongs to; the first row of a new branch voids what was held at its position and after it.
+    pub branch: u32,
     /// Position of the first row.
     pub position: u32,
     /// Number of rows.
@@ -261,16 +300,21 @@ impl Frame {
     /// The bytes that travel.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let row_bytes = u32::try_from(self.row_bytes()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(FRAME_HEADER_BYTES + self.payload.len());
+        self.encode_into(&mut bytes);
+        bytes
+    }
+
+    /// Appends the bytes that travel.
+    pub fn encode_into(&self, bytes: &mut Vec<u8>) {
+        let row_bytes = u32::try_from(self.row_bytes()).unwrap_or(u32::MAX);
         bytes.extend_from_slice(&FRAME_MAGIC);
         bytes.extend_from_slice(&self.session);
-        for word in [self.attempt, self.position, self.rows, row_bytes, 0] {
+        for word in [self.attempt, self.position, self.rows, row_bytes, self.branch] {
             bytes.extend_from_slice(&word.to_le_bytes());
         }
         bytes.extend_from_slice(&self.transcript);
         bytes.extend_from_slice(&self.payload);
-        bytes
     }
 
     /// Decodes and bounds a frame. Session, attempt, position and row length are the receiver's to check.
@@ -283,10 +327,7 @@ impl Frame {
             return Err(FrameError::Header);
         }
         let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        let (attempt, position, rows, row_bytes, reserved) = (word(20), word(24), word(28), word(32), word(36));
-        if reserved != 0 {
-            return Err(FrameError::Header);
-        }
+        let (attempt, position, rows, row_bytes, branch) = (word(20), word(24), word(28), word(32), word(36));
         let bounds = FrameError::Bounds { rows, row_bytes };
         let expected = (rows as usize).checked_mul(row_bytes as usize).ok_or(bounds.clone())?;
         let in_bounds = (1..=MAX_FRAME_ROWS).contains(&rows) && row_bytes > 0 && expected <= MAX_FRAME_PAYLOAD_BYTES;
@@ -300,7 +341,7 @@ impl Frame {
         session.copy_from_slice(&header[4..20]);
         let mut transcript = [0; 32];
         transcript.copy_from_slice(&header[40..72]);
-        Ok(Self { session, attempt, position, rows, transcript, payload: payload.to_vec() })
+        Ok(Self { session, attempt, branch, position, rows, transcript, payload: payload.to_vec() })
     }
 }
 
@@ -334,6 +375,11 @@ impl Transcript {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
 /// `Option<Vec<u8>>` as an optional CBOR byte string.
 mod optional_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
@@ -362,6 +408,7 @@ mod tests {
         Frame {
             session: [9; 16],
             attempt: 2,
+            branch: 3,
             position: 5,
             rows,
             transcript: [3; 32],
@@ -390,7 +437,6 @@ mod tests {
         for (at, word) in [(28, 0), (28, u32::MAX), (32, 0), (32, u32::MAX), (24, u32::MAX)] {
             assert!(matches!(with_word(at, word), Err(FrameError::Bounds { .. })), "{at} {word}");
         }
-        assert_eq!(with_word(36, 1), Err(FrameError::Header));
     }
 
     #[test]
@@ -420,14 +466,16 @@ mod tests {
             client_have: 7,
             sampling: Sampling::GREEDY,
             activations: ActivationType::F32,
+            fork: Fork::default(),
         };
+        let fork = Fork { branch: 2, position: 9 };
         for message in [
             Control::Open(Box::new(open.clone())),
-            Control::Open(Box::new(Open { next: None, ..open })),
-            Control::Granted { attempt: 1, have: 0, kernel_id: "cpu".to_owned() },
+            Control::Open(Box::new(Open { next: None, fork, ..open })),
+            Control::Granted { attempt: 1, have: 0, kernel_id: "cpu".to_owned(), drafts: true },
             Control::Refused { attempt: 0, reason: Refusal::Invalid("context".to_owned()) },
-            Control::Tokens { attempt: 0, position: 0, ids: vec![1, 2, 3] },
-            Control::Token { attempt: 0, position: 9, id: 4 },
+            Control::Tokens { attempt: 0, position: 0, ids: vec![1, 2, 3], fork },
+            Control::Token { attempt: 0, position: 9, id: 4, branch: 2 },
             Control::NextLost { attempt: 3 },
             Control::Preparing { done_bytes: 1, total_bytes: 2 },
             Control::Query,

@@ -12,8 +12,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cdi_webrtc::browser::{Config, RelayedAfterDirect};
+use cdi_webrtc::browser::{Config, ConnectionName, RelayedAfterDirect};
 use cdi_webrtc::half_close::MAX_UNREAD_BYTES;
+use futures::channel::mpsc;
 use futures::future::{join, join_all};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use futures_timer::Delay;
@@ -97,6 +98,50 @@ async fn streams_echo_both_ways_in_all_sizes() {
         }
     }
     errors.assert_none();
+}
+
+/// The events of a channel of these names, and what their messages carried.
+fn events(channel: &web_sys::RtcDataChannel) -> mpsc::UnboundedReceiver<(String, usize)> {
+    let (heard, events) = mpsc::unbounded();
+    let listener = Closure::<dyn FnMut(web_sys::MessageEvent)>::new(move |event: web_sys::MessageEvent| {
+        let bytes = event.data().dyn_into::<js_sys::ArrayBuffer>().map_or(0, |buffer| buffer.byte_length());
+        let _ = heard.unbounded_send((event.type_(), bytes as usize));
+    });
+    channel.set_binary_type(web_sys::RtcDataChannelType::Arraybuffer);
+    for name in ["open", "message", "close"] {
+        channel.add_event_listener_with_callback(name, listener.as_ref().unchecked_ref()).unwrap();
+    }
+    // As long as the page.
+    listener.forget();
+    events
+}
+
+#[wasm_bindgen_test]
+async fn an_agreed_channel_carries_messages_and_ends_with_its_connection() {
+    const LONGEST: usize = 128 * 1024;
+    let (a, mut b) = connected_pair().await;
+    serve(&mut b, echo);
+    let name = a.connections.name(b.peer).unwrap();
+    let (ours, theirs) = (ConnectionName::Ours(name.clone()), ConnectionName::Theirs(name));
+    let there = b.connections.negotiated(a.peer, &theirs, 960, LONGEST).unwrap();
+    let here = a.connections.negotiated(b.peer, &ours, 960, LONGEST).unwrap();
+    let (mut at_here, mut at_there) = (events(&here), events(&there));
+    let event = |name: &str, bytes| Some((name.to_owned(), bytes));
+    assert_eq!(patiently(at_here.next()).await, event("open", 0));
+    assert_eq!(patiently(at_there.next()).await, event("open", 0));
+    for bytes in [1, LONGEST] {
+        here.send_with_u8_array(&pattern(bytes)).unwrap();
+        assert_eq!(patiently(at_there.next()).await, event("message", bytes));
+    }
+    // Streams go on beside it.
+    assert!(exchange(open(&a, &b).await, &pattern(1000)).await.unwrap() == pattern(1000));
+
+    assert!(a.connections.negotiated(b.peer, &ours, 960, LONGEST).is_err(), "the id is taken");
+    assert!(a.connections.negotiated(b.peer, &theirs, 962, LONGEST).is_err(), "another connection");
+    assert!(a.connections.negotiated(a.peer, &ours, 962, LONGEST).is_err(), "another peer");
+    assert!(a.connections.negotiated(b.peer, &ours, 962, 1 << 30).is_err(), "messages that do not fit");
+    a.connections.close_all();
+    assert_eq!(patiently(at_there.next()).await, event("close", 0));
 }
 
 #[wasm_bindgen_test]

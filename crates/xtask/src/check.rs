@@ -51,6 +51,7 @@ const STEPS: &[Step] = &[
     Step { name: "relay", what: "relay with the page inside", run: relay },
     Step { name: "e2e", what: "relay and real tabs, end to end", run: end_to_end },
     Step { name: "interop", what: "relay and tabs against js-libp2p", run: interoperation },
+    Step { name: "clients", what: "clients of OpenAI and Ollama, answered by tabs", run: clients },
     Step { name: "firefox", what: "tabs of Firefox and Chromium together", run: firefox },
 ];
 
@@ -150,6 +151,10 @@ fn end_to_end(workspace: &Workspace) -> Result<Outcome> {
 
 fn interoperation(workspace: &Workspace) -> Result<Outcome> {
     with_foreign_peers(workspace, "interop")
+}
+
+fn clients(workspace: &Workspace) -> Result<Outcome> {
+    with_foreign_peers(workspace, "clients")
 }
 
 fn firefox(workspace: &Workspace) -> Result<Outcome> {

@@ -11,6 +11,7 @@ mod lint;
 mod machine;
 mod process;
 mod settings;
+mod sim;
 mod tidy;
 mod toolchain;
 mod up;
@@ -45,6 +46,8 @@ enum Command {
     /// Measure beside others, which are fetched from the public registries.
     #[command(subcommand)]
     Bench(bench::Area),
+    /// Simulate a swarm of many nodes in virtual time; `cargo xtask sim -- --help` lists the settings.
+    Sim(sim::Args),
     /// Run the browser unit tests (`wasm_bindgen_test`) in headless Chromium.
     TestWasm(wasm_test::Args),
 }
@@ -58,6 +61,7 @@ fn main() -> std::process::ExitCode {
         Command::Lint => lint::all(&workspace),
         Command::Tidy => tidy::run(&workspace),
         Command::Bench(area) => bench::run(&workspace, &area),
+        Command::Sim(args) => sim::run(&workspace, &args),
         Command::TestWasm(args) => wasm_test::run(&workspace, &args),
     });
     match outcome {

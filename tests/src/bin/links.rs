@@ -3,12 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cdi_net::{Address, Events, LinkKind, Net, NetArgs, NetEvent};
 use cdi_platform::time::{Instant, timeout};
 use cdi_tests::streams;
+use cdi_tests::worker_path::{self, BOTH, ECHO, Path, SINK};
 use cdi_types::{Keypair, Network, PeerId};
 use futures::StreamExt as _;
 use futures::lock::Mutex;
@@ -28,6 +30,17 @@ pub struct Peer {
     /// Read by whoever waits for something; the queue holds more than a test makes.
     events: Mutex<Events>,
     seen: RefCell<Seen>,
+    /// Its worker, once it has one.
+    path: RefCell<Option<Arc<Path>>>,
+}
+
+/// Runs in a worker: measures over the channel that its page hands over.
+///
+/// # Errors
+/// The channel broke.
+#[wasm_bindgen]
+pub async fn work() -> Outcome<()> {
+    Ok(worker_path::work().await?)
 }
 
 /// What the events said so far.
@@ -75,7 +88,7 @@ impl Peer {
         };
         let (net, events) = Net::start(args)?;
         streams::serve(&net).await?;
-        Ok(Self { net, events: Mutex::new(events), seen: RefCell::default() })
+        Ok(Self { net, events: Mutex::new(events), seen: RefCell::default(), path: RefCell::default() })
     }
 
     /// Its peer id.
@@ -218,6 +231,57 @@ impl Peer {
     #[wasm_bindgen(js_name = measureBoth)]
     pub async fn measure_both(&self, peer: &str, bytes: u32) -> Outcome<f64> {
         Ok(streams::measure_both(&self.net, id(peer)?, bytes.into()).await?)
+    }
+
+    /// Starts a worker, the module at `url`, and takes channels for it.
+    ///
+    /// # Errors
+    /// It does not start.
+    #[wasm_bindgen(js_name = startWorker)]
+    pub async fn start_worker(&self, url: &str) -> Outcome<()> {
+        let path = Path::start(self.net.clone(), url).await?;
+        *self.path.borrow_mut() = Some(path);
+        Ok(())
+    }
+
+    /// Makes a channel from this page's worker to a peer's.
+    ///
+    /// # Errors
+    /// There is none.
+    #[wasm_bindgen(js_name = connectWorkers)]
+    pub async fn connect_workers(&self, peer: &str) -> Outcome<()> {
+        Ok(timeout(PATIENCE, self.worker()?.connect(&self.net, id(peer)?)).await??)
+    }
+
+    /// As [`Self::measure_echo`], from worker to worker.
+    ///
+    /// # Errors
+    /// The channel broke.
+    #[wasm_bindgen(js_name = workerEcho)]
+    pub async fn worker_echo(&self, bytes: u32, rounds: u32) -> Outcome<Vec<f64>> {
+        Ok(self.worker()?.measure(ECHO, bytes, rounds).await?)
+    }
+
+    /// As [`Self::measure_send`], from worker to worker.
+    ///
+    /// # Errors
+    /// The channel broke.
+    #[wasm_bindgen(js_name = workerSend)]
+    pub async fn worker_send(&self, bytes: u32) -> Outcome<f64> {
+        Ok(self.worker()?.measure(SINK, bytes, 1).await?.into_iter().sum())
+    }
+
+    /// As [`Self::measure_both`], from worker to worker.
+    ///
+    /// # Errors
+    /// The channel broke.
+    #[wasm_bindgen(js_name = workerBoth)]
+    pub async fn worker_both(&self, bytes: u32) -> Outcome<f64> {
+        Ok(self.worker()?.measure(BOTH, bytes, 1).await?.into_iter().sum())
+    }
+
+    fn worker(&self) -> Outcome<Arc<Path>> {
+        self.path.borrow().clone().ok_or_else(|| JsError::new("no worker"))
     }
 
     /// Closes all connections and stops.

@@ -2,7 +2,7 @@
 //! Not shipped.
 
 use cdi_node::view::{
-    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Event, Finish, HostingState, HostingView, Link,
+    AnswerEvent, AnswerStats, Command, ComputeView, Connection, Drafts, Event, Finish, HostingState, HostingView, Link,
     ModelView, PeerView, Progress, StageView,
 };
 use cdi_types::advert::Tier;
@@ -148,6 +148,7 @@ fn peers(state: &str) -> Vec<PeerView> {
         rtt_ms: None,
         received_bytes: 0,
         sent_bytes: 0,
+        worker_bytes: 0,
         limit_bytes: None,
     };
     let other = |n: u8, link, range: Option<&str>, tier, hidden, rtt_ms| PeerView {
@@ -160,6 +161,7 @@ fn peers(state: &str) -> Vec<PeerView> {
         rtt_ms,
         received_bytes: if link.is_some() { 1_250_000 } else { 0 },
         sent_bytes: if link.is_some() { 48_000 } else { 0 },
+        worker_bytes: if link.is_some() { 900_000 } else { 0 },
         limit_bytes: (link == Some(Link::Relayed)).then_some(1 << 30),
     };
     let mut all = vec![own];
@@ -196,6 +198,7 @@ fn answer(state: &str) -> Vec<AnswerEvent> {
             tokens_per_s: 23.6,
             finish,
             failovers,
+            drafts: Drafts { offered: 40, accepted: 26 },
         })
     };
     let first = route(

@@ -61,7 +61,10 @@ fn row(peer: &PeerView) -> Html {
     let relayed = peer.link == Some(Link::Relayed);
     let limit = peer.limit_bytes.map(|limit| format!("The relay ends this link after {}.", format::bytes(limit)));
     let data = peer.received_bytes.saturating_add(peer.sent_bytes);
-    let split = format!("{} received, {} sent", format::bytes(peer.received_bytes), format::bytes(peer.sent_bytes));
+    let (received, sent) = (format::bytes(peer.received_bytes), format::bytes(peer.sent_bytes));
+    let worker = format::bytes(peer.worker_bytes);
+    let split = format!("{received} received, {sent} sent, {worker} of it without this page's thread");
+    let path = if peer.worker_bytes > 0 { "worker" } else { "page" };
     html! {
         <tr key={id.clone()} class={classes!(peer.this.then_some("peer-own"))} data-peer={id.clone()} title={id}>
             <th scope="row">
@@ -73,7 +76,12 @@ fn row(peer: &PeerView) -> Html {
                 { link }if limit.is_some() { <span class="peer-note">{ "limited" }</span> }
             </td>
             <td>{ peer.rtt_ms.map_or_else(|| "—".to_owned(), |ms| format::milliseconds(f64::from(ms))) }</td>
-            <td title={split} data-received={peer.received_bytes.to_string()} data-sent={peer.sent_bytes.to_string()}>
+            <td
+                title={split}
+                data-path={path}
+                data-received={peer.received_bytes.to_string()}
+                data-sent={peer.sent_bytes.to_string()}
+            >
                 { if data == 0 { "—".to_owned() } else { format::bytes(data) } }
             </td>
         </tr>

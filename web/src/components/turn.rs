@@ -89,6 +89,7 @@ fn stats(turn: &Turn) -> Html {
             data-tokens-per-s={figures.map(|s| format!("{:.2}", s.tokens_per_s))}
             data-first-token-ms={figures.map(|s| format!("{:.1}", s.first_token_ms))}
             data-prompt-tokens={figures.map(|s| s.prompt_tokens.to_string())}
+            data-drafts={figures.map(|s| format!("{}/{}", s.drafts.accepted, s.drafts.offered))}
             data-failovers={figures.map(|s| s.failovers.to_string())}
             data-finish={figures.map(|s| finish(s.finish))}>
             { text }
@@ -103,6 +104,9 @@ fn describe(stats: &AnswerStats) -> String {
         format::counted(stats.tokens as usize, "token"),
         format::counted(stats.failovers as usize, "failover"),
     ];
+    if stats.drafts.offered > 0 {
+        parts.push(format!("{} of {} drafts right", stats.drafts.accepted, stats.drafts.offered));
+    }
     match stats.finish {
         Finish::EndOfText => {}
         Finish::Length => parts.push("cut at the length limit".to_owned()),

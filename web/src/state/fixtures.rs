@@ -20,6 +20,7 @@ pub fn peer(seed: u8, layers: Option<&str>) -> PeerView {
         rtt_ms: None,
         received_bytes: 0,
         sent_bytes: 0,
+        worker_bytes: 0,
         limit_bytes: None,
     }
 }

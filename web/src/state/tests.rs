@@ -1,4 +1,4 @@
-use cdi_node::view::{AnswerStats, Finish, Link, Progress, StageView};
+use cdi_node::view::{AnswerStats, Drafts, Finish, Link, Progress, StageView};
 
 use super::fixtures::{model, peer_id};
 use super::*;
@@ -19,6 +19,7 @@ fn done(state: &mut State, finish: Finish) {
         tokens_per_s: 60.0,
         finish,
         failovers: 0,
+        drafts: Drafts::default(),
     })));
 }
 

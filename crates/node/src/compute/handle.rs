@@ -1,14 +1,14 @@
 //! The page's handle of the compute half.
 
+use cdi_platform::channel::End;
 use cdi_platform::port::Port;
 use cdi_types::advert::Tier;
-use cdi_types::sampling::Sampling;
 use cdi_types::{Cid, LayerRange, Network};
-use futures::channel::mpsc;
+use futures::channel::{mpsc, oneshot};
 use futures::{Stream, StreamExt as _, future};
 
 use crate::call::{Caller, Gone};
-use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
+use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, Started, VERSION};
 use crate::view::{Progress, SpeedView};
 
 /// Progress reports that wait for their reader; more are dropped.
@@ -75,29 +75,10 @@ pub struct StartArgs {
     pub prefer: Option<Tier>,
 }
 
-/// Computed rows, or the tokens that the last stage chose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Stepped {
-    /// Rows of activations.
-    Rows(Vec<u8>),
-    /// `(position, id)`.
-    Tokens(Vec<(u32, u32)>),
-}
-
-/// What to compute.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Step {
-    /// The stage.
-    pub(crate) stage: StageKey,
-    /// Position of the first row.
-    pub(crate) start: u32,
-    /// Token ids, at the first stage.
-    pub(crate) tokens: Option<Vec<u32>>,
-    /// Rows, at every other stage.
-    pub(crate) rows: Vec<u8>,
-    /// First position that is sampled, and how, at the last stage.
-    pub(crate) sample: Option<(u32, Sampling)>,
-}
+/// What a stage, a link or a channel says, with its payload, until it is over.
+pub(crate) type Parts = mpsc::Receiver<(Answer, Vec<u8>)>;
+/// Done when the compute half has taken what it was told.
+pub(crate) type Taken = oneshot::Receiver<(Answer, Vec<u8>)>;
 
 /// A cheap handle of the compute half.
 #[derive(Debug, Clone)]
@@ -185,31 +166,20 @@ impl Compute {
         }
     }
 
-    /// Reserves a KV cache for a stage.
+    /// Begins what has many answers; `room` of them may wait to be read.
     ///
     /// # Errors
-    /// [`ComputeError`].
-    pub async fn open_stage(
-        &self,
-        stage: StageKey,
-        model: Cid,
-        layers: LayerRange,
-        positions: u32,
-    ) -> Result<(), ComputeError> {
-        self.call(Ask::OpenStage { stage, model, layers, positions }).await.and_then(|answer| done(&answer))
+    /// [`ComputeError::Gone`].
+    pub(crate) async fn converse(&self, ask: Ask, channel: Option<End>, room: usize) -> Result<Parts, ComputeError> {
+        Ok(self.0.converse(ask, channel, room).await?)
     }
 
-    /// Computes rows.
+    /// Passes something on, in order with everything else that it is told.
     ///
     /// # Errors
-    /// [`ComputeError`].
-    pub(crate) async fn step(&self, step: Step) -> Result<Stepped, ComputeError> {
-        let Step { stage, start, tokens, rows, sample } = step;
-        match self.exchange(Ask::Step { stage, start, tokens, sample }, rows, None).await? {
-            (Answer::Rows, rows) => Ok(Stepped::Rows(rows)),
-            (Answer::Tokens(tokens), _) => Ok(Stepped::Tokens(tokens)),
-            _ => Err(ComputeError::Mismatch),
-        }
+    /// [`ComputeError::Gone`].
+    pub(crate) async fn tell(&self, ask: Ask, payload: Vec<u8>) -> Result<Taken, ComputeError> {
+        Ok(self.0.tell(ask, payload).await?)
     }
 
     /// Memory and speed now.
@@ -221,14 +191,6 @@ impl Compute {
             Answer::Stats(stats) => Ok(stats),
             _ => Err(ComputeError::Mismatch),
         }
-    }
-
-    /// Frees a stage's cache.
-    ///
-    /// # Errors
-    /// [`ComputeError`].
-    pub async fn close_stage(&self, stage: StageKey) -> Result<(), ComputeError> {
-        self.call(Ask::CloseStage { stage }).await.and_then(|answer| done(&answer))
     }
 
     async fn call(&self, ask: Ask) -> Result<Answer, ComputeError> {

@@ -1,10 +1,11 @@
 //! What the page and the compute half say to each other. One version, one enum a direction.
 //!
-//! The rows of a step and the bytes of a tokenizer are the payload of their message, which crosses as it is.
+//! Control messages, frames and the bytes of a tokenizer are the payload of their message, which crosses as it is.
+//! A stage, each of its links and each channel is one request with many answers, up to its end.
 
 use cdi_types::advert::Tier;
 use cdi_types::sampling::Sampling;
-use cdi_types::session::SessionId;
+use cdi_types::session::{Hello, Open, Refusal, SessionId, Welcome};
 use cdi_types::{Cid, LayerRange, Network};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ use crate::call::Part;
 use crate::view::SpeedView;
 
 /// Version of these messages.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Names a stage of a session within a node: one node may run several of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,7 +81,7 @@ pub enum Ask {
         /// CID of the manifest.
         model: Cid,
     },
-    /// Reserve a KV cache for a stage. Answered by [`Answer::Done`].
+    /// Reserve a KV cache for whoever counts positions itself, as benchmarks do. Answered by [`Answer::Done`].
     OpenStage {
         /// The stage.
         stage: StageKey,
@@ -91,7 +92,7 @@ pub enum Ask {
         /// Positions to reserve.
         positions: u32,
     },
-    /// Compute rows. The input is `tokens` or, without them, the payload. Answered by [`Answer::Rows`] or
+    /// Compute rows on such a cache. The input is `tokens` or, without them, the payload. Answered by [`Answer::Rows`] or
     /// [`Answer::Tokens`].
     Step {
         /// The stage.
@@ -103,13 +104,115 @@ pub enum Ask {
         /// At the last stage: first position that is sampled, and how.
         sample: Option<(u32, Sampling)>,
     },
-    /// Memory and speed now. Answered by [`Answer::Stats`].
-    Stats,
-    /// Free a stage's cache.
+    /// Free such a cache.
     CloseStage {
         /// The stage.
         stage: StageKey,
     },
+    /// Run a stage of a session. Answered by [`Answer::Refused`] or [`Answer::Failed`], or else by any number of
+    /// [`Answer::Control`] and [`Answer::Connect`] and by [`Answer::Done`] when it is over.
+    RunStage {
+        /// What the client asks for; its layers were loaded before.
+        open: Box<Open>,
+        /// What the client is told of the kernels.
+        kernel_id: String,
+    },
+    /// A message of a stage's client: the payload. Answered by [`Answer::Done`] when it was taken, as all that follow.
+    Control {
+        /// The stage.
+        stage: StageKey,
+    },
+    /// A predecessor opened a link. Answered by [`Answer::Welcome`], any number of [`Answer::Credit`], and
+    /// [`Answer::Done`] when another link has taken its place.
+    Hello {
+        /// The stage.
+        stage: StageKey,
+        /// What the predecessor said.
+        hello: Hello,
+        /// Where rows and credit travel, if not by way of the page.
+        via: Option<Via>,
+    },
+    /// A frame of a predecessor's link: the payload.
+    Frame {
+        /// The stage.
+        stage: StageKey,
+        /// The number in [`Answer::Welcome`].
+        link: u64,
+    },
+    /// The successor answered. Answered by any number of [`Answer::Frame`], and by [`Answer::Done`] when the link is not
+    /// needed any more.
+    Connected {
+        /// The stage.
+        stage: StageKey,
+        /// The number in [`Answer::Connect`].
+        link: u64,
+        /// What the successor said.
+        welcome: Welcome,
+        /// Where rows and credit travel, if not by way of the page.
+        via: Option<Via>,
+    },
+    /// The successor has computed the rows before `have`.
+    Credit {
+        /// The stage.
+        stage: StageKey,
+        /// The number in [`Answer::Connect`].
+        link: u64,
+        /// First position that is not computed.
+        have: u32,
+    },
+    /// The successor is gone.
+    NextLost {
+        /// The stage.
+        stage: StageKey,
+        /// The number in [`Answer::Connect`].
+        link: u64,
+    },
+    /// End a stage that runs, and free its cache.
+    EndStage {
+        /// The stage.
+        stage: StageKey,
+    },
+    /// Use the channel that comes with this message. Answered by [`Answer::Attached`], [`Answer::Up`], any number of
+    /// [`Answer::Figures`], and [`Answer::ChannelClosed`].
+    Channel {
+        /// Names it from now on.
+        number: u64,
+        /// Whether this side offered it, and opens the links on it.
+        offered: bool,
+    },
+    /// Close a channel.
+    CloseChannel {
+        /// The channel.
+        number: u64,
+    },
+    /// Memory and speed now. Answered by [`Answer::Stats`].
+    Stats,
+}
+
+/// A link on a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Via {
+    /// The channel.
+    pub number: u64,
+    /// The link's number on it.
+    pub link: u32,
+}
+
+/// What a channel carried since it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelFigures {
+    /// Bytes of messages that came.
+    pub received_bytes: u64,
+    /// Bytes of messages that went.
+    pub sent_bytes: u64,
+    /// Of these, bytes of frames of several rows.
+    pub bulk_bytes: u64,
+    /// The time that these took, in microseconds.
+    pub bulk_us: u64,
+    /// Messages for links that were over.
+    pub stale: u64,
+    /// Milliseconds between the last message that came and this report.
+    pub silent_ms: u64,
 }
 
 /// What the compute half answers.
@@ -152,6 +255,47 @@ pub enum Answer {
     Rows,
     /// To [`Ask::Step`] of the last stage: `(position, id)` of every sampled row.
     Tokens(Vec<(u32, u32)>),
+    /// For the client of a stage: the payload.
+    Control,
+    /// A stage has rows for its successor.
+    Connect {
+        /// Names the link, in place of any earlier one of the stage.
+        link: u64,
+        /// Whom to connect to (libp2p bytes).
+        #[serde(with = "serde_bytes")]
+        peer: Vec<u8>,
+        /// First message.
+        hello: Hello,
+    },
+    /// The stage cannot be run.
+    Refused(Refusal),
+    /// For the predecessor.
+    Welcome {
+        /// Names the link.
+        link: u64,
+        /// The answer to its greeting.
+        welcome: Welcome,
+    },
+    /// For the predecessor: the rows before this position are computed.
+    Credit(u32),
+    /// For the successor: a frame, which is the payload.
+    Frame {
+        /// Whether it lets others to the same peer go first.
+        bulk: bool,
+    },
+    /// The channel is listened to.
+    Attached,
+    /// The other end was heard.
+    Up,
+    /// Once a second, while they change.
+    Figures(ChannelFigures),
+    /// The channel is closed.
+    ChannelClosed {
+        /// What it carried.
+        figures: ChannelFigures,
+        /// What the other end did that it must not.
+        violation: Option<String>,
+    },
     /// To [`Ask::Stats`].
     Stats(SpeedView),
     /// It is done.
@@ -167,7 +311,12 @@ pub enum Answer {
 
 impl Part for Answer {
     fn is_last(&self) -> bool {
-        !matches!(self, Self::Progress { .. })
+        match self {
+            Self::Progress { .. } | Self::Control | Self::Connect { .. } => false,
+            Self::Credit(_) | Self::Frame { .. } | Self::Attached | Self::Up | Self::Figures(_) => false,
+            Self::Welcome { welcome, .. } => *welcome == Welcome::Refused,
+            _ => true,
+        }
     }
 }
 

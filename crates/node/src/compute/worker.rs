@@ -8,24 +8,29 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use cdi_compute::backend::Backend;
-use cdi_compute::executor::{Executor, ExecutorError, Input, Limits, Output, SessionKey, StageId, StageStats, Want};
+use cdi_compute::executor::{self, Executor, ExecutorError, Limits, SessionKey, StageId, StageStats, Want};
 use cdi_model::llama::LogitRows;
 use cdi_platform::Place;
+use cdi_platform::channel::End;
 use cdi_platform::port::{Packet, Port, Sender};
 use cdi_platform::time::Instant;
 use cdi_store::BlockStore;
 use cdi_store::blocks::Limits as StoreLimits;
 use cdi_store::fetch::{BlockSource, FetchArgs, Fetcher, HttpGateway, Progress};
+use cdi_swarm::stage::{Output, Stage, Work, WorkInput};
 use cdi_types::sampling::Sampling;
+use cdi_types::session::{Open, Refusal};
 use cdi_types::{Cid, LayerRange, Network};
 use futures::lock::Mutex;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt as _, StreamExt as _, select};
 
 use crate::call::{Request, reply, unpack};
+use crate::compute::channel::{Channel, Place as ChannelPlace};
 use crate::compute::chooser::{Chosen, choose};
 use crate::compute::loader::{LoadError, Loader, Model};
-use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION};
+use crate::compute::protocol::{Answer, Ask, Failure, ModelInfo, StageKey, Started, VERSION, Via};
+use crate::compute::stage::{Asked, Inbox, Input, Receipt, Runner, Way};
 use crate::view::SpeedView;
 
 /// Most sessions at once.
@@ -37,7 +42,7 @@ const MEASURED_STEPS: u32 = 7;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
-enum WorkError {
+pub(super) enum WorkError {
     #[error("the page and its worker come from different builds; reload the page")]
     Version,
     #[error("the compute worker has not been started")]
@@ -46,6 +51,8 @@ enum WorkError {
     NoModel,
     #[error("no such session")]
     NoSession,
+    #[error("the channel is closed, or did not come along")]
+    NoChannel,
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -77,6 +84,8 @@ pub async fn run(port: Port, place: Place) {
         place,
         started: Instant::now(),
         half: RefCell::default(),
+        stages: RefCell::default(),
+        channels: RefCell::default(),
         lost: Cell::new(false),
         without_disk: Cell::new(false),
     });
@@ -84,7 +93,11 @@ pub async fn run(port: Port, place: Place) {
     loop {
         select! {
             packet = receiver.recv().fuse() => match packet {
-                Some(packet) => running.push(worker.clone().serve(packet)),
+                Some(packet) => {
+                    if let Some(work) = worker.clone().take(packet) {
+                        running.push(work);
+                    }
+                }
                 None => return,
             },
             () = running.select_next_some() => {}
@@ -97,6 +110,9 @@ struct Worker {
     place: Place,
     started: Instant,
     half: RefCell<Option<Rc<Half>>>,
+    /// Where the input of the running stages goes.
+    stages: RefCell<HashMap<StageKey, Inbox>>,
+    channels: RefCell<HashMap<u64, Rc<Channel>>>,
     /// Whether the GPU was lost: it is not tried again.
     lost: Cell<bool>,
     /// Whether blocks are kept in memory, because storage was refused.
@@ -104,7 +120,7 @@ struct Worker {
 }
 
 /// What is there after a start.
-struct Half {
+pub(super) struct Half {
     loader: Rc<Loader>,
     executor: Mutex<Executor<Backend>>,
     models: RefCell<HashMap<Cid, Rc<Model>>>,
@@ -112,12 +128,75 @@ struct Half {
 }
 
 impl Worker {
-    async fn serve(self: Rc<Self>, packet: Packet) {
+    /// Passes on what is for a stage, at once and in the order in which it comes; returns what takes longer.
+    fn take(self: Rc<Self>, packet: Packet) -> Option<impl Future<Output = ()>> {
         let Request { id, ask } = match unpack(&packet) {
             Ok(request) => request,
-            Err(error) => return tracing::warn!(%error, "request dropped"),
+            Err(error) => {
+                tracing::warn!(%error, "request dropped");
+                return None;
+            }
         };
-        let (answer, payload) = match self.answer(id, ask, packet.payload).await {
+        let asked = Asked { sender: self.sender.clone(), id };
+        let (stage, input) = match ask {
+            Ask::Control { stage } => (stage, Input::Control(packet.payload)),
+            Ask::Frame { stage, link } => (stage, Input::Frame { link, frame: packet.payload }),
+            Ask::Credit { stage, link, have } => (stage, Input::Credit { link, have }),
+            Ask::NextLost { stage, link } => (stage, Input::NextLost { link }),
+            Ask::EndStage { stage } => (stage, Input::Close),
+            Ask::Hello { stage, hello, via } => {
+                let place = self.place(stage, via, id, false);
+                let way = Way::new(asked, place);
+                match self.inbox(stage).filter(|_| via.is_none() || way.has_channel()) {
+                    // Dropping it ends the link.
+                    Some(inbox) => drop(inbox.put(Input::Hello { link: id, hello, way }, None)),
+                    None => way.refuse(),
+                }
+                return None;
+            }
+            Ask::Connected { stage, link, welcome, via } => {
+                let place = self.place(stage, via, link, true);
+                let lost = via.is_some() && place.is_none();
+                let way = Way::new(asked, place);
+                let input = if lost { Input::NextLost { link } } else { Input::Connected { link, welcome, way } };
+                if let Some(inbox) = self.inbox(stage) {
+                    inbox.put(input, None);
+                }
+                return None;
+            }
+            Ask::CloseChannel { number } => {
+                if let Some(channel) = self.channels.borrow().get(&number) {
+                    channel.close();
+                }
+                drop(Receipt(asked));
+                return None;
+            }
+            ask => return Some(self.serve(id, ask, packet.payload, packet.channel)),
+        };
+        let receipt = Receipt(asked);
+        if let Some(inbox) = self.inbox(stage)
+            && !inbox.put(input, Some(receipt))
+        {
+            // The page waits for its input to be taken, so that this is one stage's fault and not a peer's.
+            tracing::warn!(?stage, "a stage is too far behind");
+            self.stages.borrow_mut().remove(&stage);
+        }
+        None
+    }
+
+    fn inbox(&self, stage: StageKey) -> Option<Inbox> {
+        self.stages.borrow().get(&stage).cloned()
+    }
+
+    /// A place on a channel for a link of a stage.
+    fn place(&self, stage: StageKey, via: Option<Via>, link: u64, to_successor: bool) -> Option<ChannelPlace> {
+        let via = via?;
+        let channel = self.channels.borrow().get(&via.number).cloned()?;
+        channel.join(via.link, self.inbox(stage)?, link, to_successor)
+    }
+
+    async fn serve(self: Rc<Self>, id: u64, ask: Ask, payload: Vec<u8>, channel: Option<End>) {
+        let (answer, payload) = match self.answer(id, ask, payload, channel).await {
             Ok(answer) => answer,
             Err(error) => {
                 let kind = error.kind();
@@ -132,7 +211,13 @@ impl Worker {
         self.half.borrow().clone().ok_or(WorkError::NotStarted)
     }
 
-    async fn answer(&self, id: u64, ask: Ask, payload: Vec<u8>) -> Result<(Answer, Vec<u8>), WorkError> {
+    async fn answer(
+        &self,
+        id: u64,
+        ask: Ask,
+        payload: Vec<u8>,
+        channel: Option<End>,
+    ) -> Result<(Answer, Vec<u8>), WorkError> {
         let answer = match ask {
             Ask::Start { .. } => self.start(ask).await?,
             Ask::OpenModel { model } => Answer::Model(self.half()?.open_model(model).await?),
@@ -156,26 +241,68 @@ impl Worker {
                 return Ok((Answer::Tokenizer { template: model.manifest.chat_template.clone() }, tokenizer));
             }
             Ask::OpenStage { stage, model, layers, positions } => {
-                let half = self.half()?;
                 let key = SessionKey { session: stage.session, stage: StageId { model, layers } };
-                half.executor.lock().await.open_session(key, positions)?;
-                half.sessions.borrow_mut().insert(stage, key);
+                self.half()?.open(stage, key, positions).await?;
                 Answer::Done
             }
             Ask::Step { stage, start, tokens, sample } => {
-                return self.half()?.step(stage, start, tokens.as_deref(), &payload, sample).await;
+                let input = tokens.map_or(WorkInput::Rows(payload), WorkInput::Tokens);
+                let (sample_from, sampling) = sample.unzip();
+                let work = Work { start, input, sample_from };
+                return match self.half()?.step(stage, work, sampling.unwrap_or(Sampling::GREEDY)).await? {
+                    Output::Rows(rows) => Ok((Answer::Rows, rows)),
+                    Output::Tokens(tokens) => Ok((Answer::Tokens(tokens), Vec::new())),
+                };
             }
-            Ask::Stats => Answer::Stats(self.half()?.stats().await?),
             Ask::CloseStage { stage } => {
-                let half = self.half()?;
-                let key = half.sessions.borrow_mut().remove(&stage);
-                if let Some(key) = key {
-                    half.executor.lock().await.close_session(key);
-                }
+                self.half()?.close(stage).await;
                 Answer::Done
             }
+            Ask::RunStage { open, kernel_id } => self.stage(id, *open, kernel_id).await?,
+            Ask::Channel { number, offered } => self.channel(id, number, offered, channel).await?,
+            Ask::Stats => Answer::Stats(self.half()?.stats().await?),
+            // `take` has passed them on.
+            Ask::Control { .. } | Ask::Hello { .. } | Ask::Frame { .. } | Ask::Connected { .. } => Answer::Done,
+            Ask::Credit { .. } | Ask::NextLost { .. } | Ask::EndStage { .. } | Ask::CloseChannel { .. } => Answer::Done,
         };
         Ok((answer, Vec::new()))
+    }
+
+    /// Runs a stage to its end.
+    async fn stage(&self, id: u64, open: Open, kernel_id: String) -> Result<Answer, WorkError> {
+        let half = self.half()?;
+        let llama_context = half.model(open.model)?.llama().max_position_embeddings;
+        let hidden_bytes = half.hidden_bytes(open.model)?;
+        let stage = StageKey { session: open.session, layer: open.layers.first() };
+        let key = SessionKey { session: open.session, stage: StageId { model: open.model, layers: open.layers } };
+        let positions = open.max_positions;
+        if self.stages.borrow().contains_key(&stage) {
+            return Ok(Answer::Refused(Refusal::Full));
+        }
+        let machine = match Stage::new(open, hidden_bytes, llama_context) {
+            Ok(machine) => machine,
+            Err(refusal) => return Ok(Answer::Refused(refusal)),
+        };
+        half.open(stage, key, positions).await?;
+        let (inbox, queue) = Inbox::new();
+        self.stages.borrow_mut().insert(stage, inbox);
+        let page = Asked { sender: self.sender.clone(), id };
+        let ended = Runner::new(machine, stage, kernel_id, half.clone(), page).run(queue).await;
+        self.stages.borrow_mut().remove(&stage);
+        half.close(stage).await;
+        ended.map(|()| Answer::Done)
+    }
+
+    /// Uses a channel until it is closed.
+    async fn channel(&self, id: u64, number: u64, offered: bool, end: Option<End>) -> Result<Answer, WorkError> {
+        let (writer, reader) = end.and_then(|end| end.open().ok()).ok_or(WorkError::NoChannel)?;
+        let channel = Channel::new(offered, writer);
+        self.channels.borrow_mut().insert(number, channel.clone());
+        let page = Asked { sender: self.sender.clone(), id };
+        page.say(Answer::Attached, Vec::new());
+        let closed = channel.serve(reader, &page).await;
+        self.channels.borrow_mut().remove(&number);
+        Ok(closed)
     }
 
     async fn start(&self, ask: Ask) -> Result<Answer, WorkError> {
@@ -274,18 +401,33 @@ impl Half {
         })
     }
 
-    async fn step(
-        &self,
-        stage: StageKey,
-        start: u32,
-        tokens: Option<&[u32]>,
-        rows: &[u8],
-        sample: Option<(u32, Sampling)>,
-    ) -> Result<(Answer, Vec<u8>), WorkError> {
+    async fn open(&self, stage: StageKey, key: SessionKey, positions: u32) -> Result<(), WorkError> {
+        self.executor.lock().await.open_session(key, positions)?;
+        self.sessions.borrow_mut().insert(stage, key);
+        Ok(())
+    }
+
+    async fn close(&self, stage: StageKey) {
+        let key = self.sessions.borrow_mut().remove(&stage);
+        if let Some(key) = key {
+            self.executor.lock().await.close_session(key);
+        }
+    }
+
+    /// Bytes of a row of activations.
+    fn hidden_bytes(&self, model: Cid) -> Result<usize, WorkError> {
+        Ok(self.model(model)?.llama().hidden_size as usize * 4)
+    }
+
+    /// Computes rows of a stage.
+    pub(super) async fn step(&self, stage: StageKey, work: Work, sampling: Sampling) -> Result<Output, WorkError> {
         let key = self.sessions.borrow().get(&stage).copied().ok_or(WorkError::NoSession)?;
-        let input = tokens.map_or(Input::Hidden(rows), Input::Tokens);
-        let hidden_bytes = self.model(key.stage.model)?.llama().hidden_size as usize * 4;
-        let count = tokens.map_or(rows.len() / hidden_bytes, <[u32]>::len);
+        let Work { start, input, sample_from } = work;
+        let sample = sample_from.map(|from| (from, sampling));
+        let (input, count) = match &input {
+            WorkInput::Tokens(ids) => (executor::Input::Tokens(ids), ids.len()),
+            WorkInput::Rows(rows) => (executor::Input::Hidden(rows), rows.len() / self.hidden_bytes(key.stage.model)?),
+        };
         let end = start.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         let first_sampled = sample.map_or(end, |(from, _)| from.max(start));
         let want = match sample {
@@ -296,11 +438,9 @@ impl Half {
             Some((_, sampling)) => Want::Tokens(LogitRows::None, sampling),
         };
         match self.executor.lock().await.step(key, start, input, want).await? {
-            Output::Hidden(rows) => Ok((Answer::Rows, rows)),
+            executor::Output::Hidden(rows) => Ok(Output::Rows(rows)),
             // The token after a row stands at the next position.
-            Output::Tokens(ids) => {
-                Ok((Answer::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect()), Vec::new()))
-            }
+            executor::Output::Tokens(ids) => Ok(Output::Tokens((first_sampled.saturating_add(1)..).zip(ids).collect())),
         }
     }
 

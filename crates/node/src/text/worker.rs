@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn open(half: &mut Half, version: u32, template: Option<&str>, tokenizer: &[u8]) -> Result<Answer, WorkError> {
-        let packet = Packet { header: Vec::new(), payload: tokenizer.to_vec() };
+        let packet = Packet { payload: tokenizer.to_vec(), ..Packet::default() };
         half.answer(Ask::Open { version, model: model(), template: template.map(str::to_owned) }, &packet)
     }
 

@@ -31,6 +31,7 @@ pub struct Node {
     /// Every state of hosting that was shown, with the layers.
     pub hosting: Vec<(HostingState, String)>,
     hosts_seen: usize,
+    nodes_seen: usize,
 }
 
 /// What an answer was.
@@ -89,7 +90,7 @@ async fn start(relay: &RelayHandle, place: Place, text: text::Start) -> Node {
         prefer: Some(Tier::Cpu),
     };
     let (handle, events) = cdi_node::start(args).expect("a node");
-    let mut node = Node { handle, events, peer, hosted: None, hosting: Vec::new(), hosts_seen: 0 };
+    let mut node = Node { handle, events, peer, hosted: None, hosting: Vec::new(), hosts_seen: 0, nodes_seen: 0 };
     let (mut connected, mut model) = (false, false);
     node.until(|event| {
         connected |= matches!(event, Event::Connection(Connection::Connected { .. }));
@@ -111,6 +112,7 @@ impl Node {
                     self.hosting.push((view.state, self.hosted.clone().unwrap_or_default()));
                 }
                 if let Event::Peers(peers) = &event {
+                    self.nodes_seen = peers.iter().filter(|p| !p.this).count();
                     self.hosts_seen = peers.iter().filter(|p| !p.this && p.layers.is_some()).count();
                 }
                 if done(&event) {
@@ -130,6 +132,13 @@ impl Node {
     /// Waits until exactly so many other nodes host.
     pub async fn see_hosts(&mut self, count: usize) {
         while self.hosts_seen != count {
+            self.until(|event| matches!(event, Event::Peers(_))).await;
+        }
+    }
+
+    /// Waits until exactly so many other nodes are known.
+    pub async fn see_nodes(&mut self, count: usize) {
+        while self.nodes_seen != count {
             self.until(|event| matches!(event, Event::Peers(_))).await;
         }
     }

@@ -14,6 +14,7 @@ use wasm_bindgen::{JsCast as _, JsValue};
 use web_sys::{EventTarget, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 use super::{CAPACITY, Packet, Port, PortError, Reason, Receiver, Sender, closed};
+use crate::channel::End;
 use crate::js;
 
 const READY: &str = "ready";
@@ -104,7 +105,7 @@ fn connect(peer: Peer, target: &EventTarget, early: Option<Vec<Packet>>) -> Port
 }
 
 impl Link {
-    pub(super) fn send(&self, packet: &Packet) -> Result<(), PortError> {
+    pub(super) fn send(&self, packet: Packet) -> Result<(), PortError> {
         if self.packets.is_closed() {
             return Err(closed(&self.reason));
         }
@@ -112,24 +113,31 @@ impl Link {
             if early.len() == CAPACITY {
                 return Err(PortError::Full);
             }
-            early.push(packet.clone());
+            early.push(packet);
             return Ok(());
         }
         self.post(packet)
     }
 
-    fn post(&self, packet: &Packet) -> Result<(), PortError> {
+    fn post(&self, packet: Packet) -> Result<(), PortError> {
         let parts: Array = [&packet.header, &packet.payload]
             .into_iter()
             .map(|bytes| JsValue::from(Uint8Array::from(bytes.as_slice()).buffer()))
             .collect();
+        let has_channel = packet.channel.is_some();
+        if let Some(end) = packet.channel {
+            parts.push(&end.into_transferred().ok_or(PortError::NotTransferable)?);
+        }
         let peer: &JsValue = match &self.peer {
             Peer::Worker(worker) => worker,
             Peer::Page(global) => global,
         };
         // The parts are both the message and the list of what is transferred.
         let posted = js::call(peer, "postMessage", &[parts.clone().into(), parts.into()]);
-        posted.map(drop).map_err(|error| PortError::Closed(js::describe(&error)))
+        posted.map(drop).map_err(|error| match has_channel {
+            true => PortError::NotTransferable,
+            false => PortError::Closed(js::describe(&error)),
+        })
     }
 
     fn on_message(&self, event: &MessageEvent) {
@@ -151,8 +159,10 @@ impl Link {
     fn on_ready(&self) {
         let early = self.early.borrow_mut().take();
         for packet in early.into_iter().flatten() {
-            if let Err(error) = self.post(&packet) {
-                return self.close(&error.to_string());
+            match self.post(packet) {
+                // Whoever sent it hears nothing of its channel.
+                Ok(()) | Err(PortError::NotTransferable) => {}
+                Err(error) => return self.close(&error.to_string()),
             }
         }
     }
@@ -182,12 +192,14 @@ impl Drop for Link {
 
 fn read(data: &JsValue) -> Option<Packet> {
     let parts: &Array = data.dyn_ref()?;
-    if parts.length() != 2 {
+    if !(2..=3).contains(&parts.length()) {
         return None;
     }
     let bytes = |index| {
         let buffer: JsValue = parts.get(index);
         buffer.is_instance_of::<ArrayBuffer>().then(|| Uint8Array::new(&buffer).to_vec())
     };
-    Some(Packet { header: bytes(0)?, payload: bytes(1)? })
+    let channel = (parts.length() == 3).then(|| parts.get(2));
+    let channel = channel.map(|channel| End::from_transferred(&channel).ok_or(()));
+    Some(Packet { header: bytes(0)?, payload: bytes(1)?, channel: channel.transpose().ok()? })
 }

@@ -118,8 +118,8 @@ pub async fn relay_with(config: Config) -> RelayHandle {
 
 /// A figure of `/metrics`, summed over its labels; 0 when it is not there yet.
 pub async fn figure(relay: &RelayHandle, name: &str) -> u64 {
-    let text = reqwest::get(format!("http://{}/metrics", relay.http_addr())).await.expect("an answer");
-    let text = text.text().await.expect("a body");
+    let answer = reqwest::get(format!("http://{}/metrics", relay.http_addr())).await.expect("an answer");
+    let text = answer.error_for_status().expect("figures").text().await.expect("a body");
     let value = |line: &str| {
         let rest = line.strip_prefix(name)?;
         let labelled = rest.starts_with(['{', ' ']);

@@ -8,6 +8,7 @@ mod attempt;
 mod channel;
 mod connection;
 mod direct;
+mod negotiated;
 mod peer_connection;
 mod teardown;
 
@@ -18,6 +19,7 @@ use send_wrapper::SendWrapper;
 pub(crate) use self::attempt::Attempt;
 pub use self::connection::Connection;
 pub use self::direct::DirectTransport;
+pub use self::negotiated::ConnectionName;
 pub use self::teardown::{OpenConnections, PageHideGuard};
 pub use crate::signalled::{
     Behaviour, Config, DEFAULT_HANDSHAKE_TIMEOUT, IceServer, RelayedAfterDirect, Transport, new,

@@ -66,7 +66,7 @@ impl State {
 
 /// What the callbacks and the owner share.
 pub(super) struct Inner {
-    pc: RtcPeerConnection,
+    pub(super) pc: RtcPeerConnection,
     attention: Attention,
     budget: UnreadBudget,
     /// Of the streams that are opened from now on.
@@ -431,7 +431,7 @@ fn configuration(ice_servers: &[IceServer]) -> RtcConfiguration {
 const ON_STATE_CHANGE: &str = "onstatechange";
 
 /// The `RTCSctpTransport`, which web-sys has no type for and browsers before 2023 do not have.
-fn association(pc: &RtcPeerConnection) -> Option<JsValue> {
+pub(super) fn association(pc: &RtcPeerConnection) -> Option<JsValue> {
     Reflect::get(pc, &"sctp".into()).ok().filter(JsValue::is_object)
 }
 

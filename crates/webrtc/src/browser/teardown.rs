@@ -15,7 +15,7 @@ use super::peer_connection::Inner;
 
 /// Every peer connection of a swarm, handshakes included.
 #[derive(Clone)]
-pub struct OpenConnections(Arc<SendWrapper<RefCell<Vec<Weak<Inner>>>>>);
+pub struct OpenConnections(pub(super) Arc<SendWrapper<RefCell<Vec<Weak<Inner>>>>>);
 
 impl Default for OpenConnections {
     fn default() -> Self {

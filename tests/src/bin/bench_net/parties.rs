@@ -36,14 +36,16 @@ pub async fn measure(effort: Effort, only: &[String]) -> Result<Vec<Figures>> {
     let js = || PeerTab::start(&browser, site, "js", json!({ "listen": [format!("{ws}/p2p-circuit"), "/webrtc"] }));
     // A pair for direct links, and a pair for everything else: a circuit would be given up for a direct link.
     let (direct, relayed) = ([ours().await?, ours().await?], [ours().await?, ours().await?]);
+    let working = || PeerTab::start(&browser, site, "worker", json!({ "relays": [ws] }));
+    let workers = [working().await?, working().await?];
     let (js_direct, js_relayed) = ([js().await?, js().await?], [js().await?, js().await?]);
-    for peer in direct.iter().chain(&relayed) {
+    for peer in direct.iter().chain(&relayed).chain(&workers) {
         peer.call("join", json!([])).await?;
     }
     for peer in js_direct.iter().chain(&js_relayed) {
         peer.call("listening", json!(["/p2p-circuit/webrtc"])).await?;
     }
-    let processes: Vec<_> = [&raw, &direct, &js_direct].into_iter().flatten().map(PeerTab::process).collect();
+    let processes: Vec<_> = [&raw, &direct, &workers, &js_direct].into_iter().flatten().map(PeerTab::process).collect();
     ensure!(
         processes.iter().enumerate().all(|(at, process)| process.is_none() || !processes[..at].contains(process)),
         "two pages share a process: {processes:?}"
@@ -61,6 +63,12 @@ pub async fn measure(effort: Effort, only: &[String]) -> Result<Vec<Figures>> {
         let [listener, dialler] = &direct;
         let dialled = dialler.call("dial", json!([listener.id()])).await?;
         parties.push(ours_over("direct", dialler, listener.id(), &dialled, "Direct")?);
+        let [listener, dialler] = &workers;
+        let dialled = dialler.call("dial", json!([listener.id()])).await?;
+        dialler.call("connectWorkers", json!([listener.id()])).await?;
+        let mut party = ours_over("direct", dialler, listener.id(), &dialled, "Direct")?;
+        party.sample.by = "cdi worker";
+        parties.push(party);
         let [listener, dialler] = &js_direct;
         let address = format!("{ws}/p2p-circuit/webrtc/p2p/{}", listener.id());
         parties.push(js_over("direct", dialler, listener.id(), json!([address])).await?);
