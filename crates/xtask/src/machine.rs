@@ -79,19 +79,20 @@ pub fn no_namespaces() -> Option<String> {
         }
         Err(error) => Some(format!("`{program}`: {error}")),
     };
-    const PROBE: &str = "cdi-probe";
+    // Of its own name: another run may be under way.
+    let probe = format!("cdi-probe{}", std::process::id());
     let nft = [
         "netns",
         "exec",
-        PROBE,
+        &probe,
         "nft",
         "add table ip probe; add chain ip probe post { type nat hook postrouting priority 100; }",
     ];
-    if let Some(reason) = try_one("ip", &["netns", "add", PROBE]) {
+    if let Some(reason) = try_one("ip", &["netns", "add", &probe]) {
         return Some(reason);
     }
     let reason = try_one("ip", &nft);
-    try_one("ip", &["netns", "del", PROBE]).or(reason)
+    try_one("ip", &["netns", "del", &probe]).or(reason)
 }
 
 /// A Vulkan driver announces itself to the loader by a file in one of these directories.
