@@ -75,11 +75,18 @@ impl Worker {
         }
     }
 
+    /// Closes a connection whose other end does not answer.
+    pub(crate) fn break_off(&mut self, connection: ConnectionId) {
+        if self.swarm.close_connection(connection) {
+            self.ladder.fell_silent(connection);
+        }
+    }
+
     /// Closes a connection of which nothing is heard any more.
     pub(crate) fn close_dead(&mut self, connection: ConnectionId) {
         self.stats.silent_links += 1;
         tracing::info!(%connection, "silent: closed");
-        self.swarm.close_connection(connection);
+        self.break_off(connection);
     }
 }
 

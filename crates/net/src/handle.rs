@@ -57,11 +57,14 @@ pub struct NetOptions {
     pub max_connections: u32,
     /// Whether peers in the same local network are looked for (mDNS). Only native nodes can.
     pub lan: bool,
+    /// Whether links of one's own are made and taken over WebRTC, for which a peer gets to know this node's IP
+    /// addresses. Without them every link that is not dialled at an address goes through a relay.
+    pub direct: bool,
 }
 
 impl Default for NetOptions {
     fn default() -> Self {
-        Self { store: None, more_relays: Vec::new(), max_connections: MAX_CONNECTIONS, lan: false }
+        Self { store: None, more_relays: Vec::new(), max_connections: MAX_CONNECTIONS, lan: false, direct: true }
     }
 }
 

@@ -20,6 +20,7 @@ pub mod gossip;
 mod handle;
 mod ice;
 mod kept;
+mod ladder;
 mod links;
 mod liveness;
 mod quality;

@@ -162,10 +162,11 @@ impl Links {
         self.peers.get(peer)?.best().map(|c| c.id)
     }
 
-    /// The peer's connections through relays.
-    pub(crate) fn relayed(&self, peer: &PeerId) -> Vec<ConnectionId> {
+    /// The peer's connections through relays, each with the number of streams on it.
+    pub(crate) fn relayed(&self, peer: &PeerId) -> Vec<(ConnectionId, usize)> {
         let connections = self.peers.get(peer).map(|p| p.connections.as_slice()).unwrap_or_default();
-        connections.iter().filter(|c| c.link == LinkKind::Relayed).map(|c| c.id).collect()
+        let relayed = connections.iter().filter(|c| c.link == LinkKind::Relayed);
+        relayed.map(|c| (c.id, c.traffic.streams())).collect()
     }
 
     /// Connections to all peers.
@@ -264,7 +265,7 @@ mod tests {
         assert_eq!(open(&mut links, peer, 2, LinkKind::Direct), Some(Change::Link(LinkKind::Direct)));
         assert_eq!(open(&mut links, peer, 3, LinkKind::Relayed), None);
         assert_eq!(links.best(&peer), Some(id(2)));
-        assert_eq!(links.relayed(&peer), [id(1), id(3)]);
+        assert_eq!(links.relayed(&peer), [(id(1), 0), (id(3), 0)]);
         assert_eq!(links.closed(&peer, id(2)), Some(Change::Link(LinkKind::Relayed)));
         assert_eq!(links.best(&peer), Some(id(3)), "the newer one");
         assert_eq!(links.closed(&peer, id(1)), None);

@@ -160,6 +160,11 @@ impl Liveness {
         self.links.values().any(|link| !link.streams.is_empty())
     }
 
+    /// Heartbeat streams that are open.
+    pub(crate) fn heartbeats(&self) -> u64 {
+        self.links.values().flat_map(|link| &link.streams).filter(|stream| !stream.is_closed()).count() as u64
+    }
+
     /// Time for a heartbeat: sends one wherever nothing else was sent, and returns the connections that fell silent.
     pub(crate) fn beat(&mut self, now: Instant) -> Looked {
         let late = self.looked.map(|looked| now.saturating_duration_since(looked).saturating_sub(BEAT));

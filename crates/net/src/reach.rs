@@ -9,11 +9,11 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 
-use crate::dials::{Reached, ReachedAddress, Way, fail, succeed};
+use crate::dials::{Reached, ReachedAddress, fail, succeed};
 use crate::event::NetEvent;
 use crate::kept::GoodRelay;
+use crate::ladder::{Step, steps};
 use crate::relays::{Lost, Relay};
-use crate::transport::DIRECT_OVER_RELAY;
 use crate::worker::{Worker, root_cause};
 use crate::{Address, LinkKind, NetError};
 
@@ -21,7 +21,7 @@ use crate::{Address, LinkKind, NetError};
 const ROUTES_AT_ONCE: NonZeroU8 = NonZeroU8::MIN;
 
 impl Worker {
-    /// Does what is due: relays that were lost, dials whose time is over.
+    /// Does what is due: relays that were lost, ways to peers that come next.
     pub(crate) fn retry(&mut self, now: Instant) {
         for index in self.relays.due(now) {
             if self.relays.get(index).connection.is_some() {
@@ -35,13 +35,8 @@ impl Worker {
                 self.ask_ice(index);
             }
         }
-        while let Some((peer, dial)) = self.dials.take_overdue(now) {
-            match dial.way {
-                Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),
-                Way::Relayed => self.look_up(peer, dial.waiting, "no answer in time".to_owned()),
-                Way::Found => fail(dial.waiting, peer, "no answer in time"),
-            }
-        }
+        self.climb(now);
+        self.pursue(now);
         self.close_silent(now);
         self.drop_spare_relay();
         self.maintain(now);
@@ -142,8 +137,35 @@ impl Worker {
             let _ = reached.send(Err(NetError::Busy));
             return;
         }
-        let way = if DIRECT_OVER_RELAY { Way::Direct } else { Way::Relayed };
-        self.attempt(peer, way, vec![reached]);
+        let (ways, now) = (self.ways(peer, true), Instant::now());
+        let is_relayed = self.links.link(&peer).is_some();
+        self.dials.begin(peer, steps(ways), is_relayed, now).waiting.push(reached);
+        self.pursue(now);
+    }
+
+    /// Reaches a peer that is there through a relay by a link of its own, if that is possible. Nobody waits.
+    pub(crate) fn try_directly(&mut self, peer: PeerId, now: Instant) {
+        if self.dials.is_full() || self.dials.contains(&peer) {
+            return;
+        }
+        let ways = self.ways(peer, false);
+        if !ways.is_empty() {
+            self.dials.begin(peer, steps(ways), true, now);
+        }
+    }
+
+    /// Does what is due for dials: tries the next ways, and ends those that have no more.
+    fn pursue(&mut self, now: Instant) {
+        while let Some((peer, step)) = self.dials.take_step(now) {
+            self.attempt(peer, &step);
+        }
+        while let Some((peer, dial)) = self.dials.take_over(now) {
+            match self.links.link(&peer) {
+                Some(link) => succeed(dial.waiting, link),
+                None if dial.is_found => fail(dial.waiting, peer, &dial.reason),
+                None => self.look_up(peer, dial.waiting, dial.reason),
+            }
+        }
     }
 
     /// Reaches whoever answers at `address`, and tells `reached`.
@@ -169,62 +191,40 @@ impl Worker {
         self.stats.dials_failed += 1;
         if let Some(lost) = self.relays.dial_failed(attempt, now) {
             self.on_relay_lost(lost, reason.to_owned());
-        } else if self.dials.address_failed(attempt, reason) {
-        } else if let Some((peer, dial)) = self.dials.take_attempt(attempt) {
-            match dial.way {
-                Way::Direct => self.attempt(peer, Way::Relayed, dial.waiting),
-                Way::Relayed => self.look_up(peer, dial.waiting, reason.to_owned()),
-                Way::Found => fail(dial.waiting, peer, reason),
-            }
+        } else if !self.dials.address_failed(attempt, reason) {
+            self.dials.attempt_failed(attempt, reason);
         }
     }
 
     /// Tries addresses that were found in the DHT.
-    pub(crate) fn attempt_at(&mut self, peer: PeerId, addresses: &[Address], waiting: Vec<Reached>) {
-        let options = dial_options(peer, addresses.iter().map(|a| a.as_multiaddr().clone()).collect());
+    pub(crate) fn attempt_at(&mut self, peer: PeerId, addresses: Vec<Address>, waiting: Vec<Reached>) {
+        let dial = self.dials.begin(peer, steps(addresses), false, Instant::now());
+        dial.waiting = waiting;
+        dial.is_found = true;
+    }
+
+    fn attempt(&mut self, peer: PeerId, step: &Step) {
+        let options = dial_options(peer, step.addresses.iter().map(|a| a.as_multiaddr().clone()).collect());
         let attempt = options.connection_id();
         match self.swarm.dial(options) {
-            Ok(()) => self.dials.begin(peer, Way::Found, attempt, waiting, Instant::now()),
-            Err(error) => fail(waiting, peer, &root_cause(&error)),
+            Ok(()) => self.dials.started(&peer, attempt, step.rung),
+            Err(error) => self.dials.refused(&peer, root_cause(&error)),
         }
     }
 
-    /// Tries `way`, and after [`Way::Direct`] the relayed one.
-    fn attempt(&mut self, peer: PeerId, mut way: Way, waiting: Vec<Reached>) {
-        loop {
-            if way == Way::Relayed
-                && let Some(link) = self.links.link(&peer)
-            {
-                return succeed(waiting, link);
+    /// Addresses at which `peer` may be reached: its own, and over each usable relay one for a link over WebRTC and,
+    /// if wanted, one for a circuit.
+    fn ways(&self, peer: PeerId, with_circuits: bool) -> Vec<Address> {
+        let mut ways = self.ladder.known(&peer).to_vec();
+        for circuit in self.relays.up().filter_map(circuit) {
+            if self.direct {
+                ways.push(circuit.clone().with(Protocol::WebRTC).with(Protocol::P2p(peer)).into());
             }
-            let routes = self.routes(peer, way);
-            let reason = if routes.is_empty() {
-                "no relay is connected".to_owned()
-            } else {
-                let options = dial_options(peer, routes);
-                let attempt = options.connection_id();
-                match self.swarm.dial(options) {
-                    Ok(()) => return self.dials.begin(peer, way, attempt, waiting, Instant::now()),
-                    Err(error) => root_cause(&error),
-                }
-            };
-            match way {
-                Way::Direct => way = Way::Relayed,
-                Way::Relayed | Way::Found => return self.look_up(peer, waiting, reason),
+            if with_circuits {
+                ways.push(circuit.with(Protocol::P2p(peer)).into());
             }
         }
-    }
-
-    /// Addresses at which `peer` may be reached: one over each usable relay.
-    fn routes(&self, peer: PeerId, way: Way) -> Vec<Multiaddr> {
-        let over = |relay: &Relay| {
-            let circuit = circuit(relay)?;
-            Some(match way {
-                Way::Direct => circuit.with(Protocol::WebRTC),
-                Way::Relayed | Way::Found => circuit,
-            })
-        };
-        self.relays.up().filter_map(over).map(|a| a.with(Protocol::P2p(peer))).collect()
+        ways
     }
 }
 

@@ -189,11 +189,15 @@ impl Worker {
         let addresses: Vec<Address> = parsed
             .filter_map(|a| a.with_peer(peer))
             .filter(|a| self.may_dial(a) && !self.leads_over_own_relay(a))
+            .filter(|a| self.direct || a.link_kind() == LinkKind::Relayed)
             .collect();
         if addresses.is_empty() {
             return fail(waiting, peer, reason);
         }
-        self.attempt_at(peer, &addresses, waiting);
+        if self.dials.contains(&peer) {
+            return fail(waiting, peer, reason);
+        }
+        self.attempt_at(peer, addresses, waiting);
     }
 
     /// A way over a relay of this node was tried already, or would be for nothing.

@@ -25,6 +25,8 @@ pub struct NetStats {
     pub streams_dropped: u64,
     /// Connections established, in both directions.
     pub connections: u64,
+    /// Heartbeat streams that are open now.
+    pub heartbeats: u64,
     /// Connections closed because the peer answered no ping.
     pub pings_unanswered: u64,
     /// Connections closed because nothing was heard of the peer.

@@ -23,7 +23,8 @@ pub struct NetStream {
 }
 
 impl NetStream {
-    pub(crate) const fn new(stream: libp2p::Stream, traffic: Arc<Traffic>, busy: Busy) -> Self {
+    pub(crate) fn new(stream: libp2p::Stream, traffic: Arc<Traffic>, busy: Busy) -> Self {
+        traffic.stream_opened();
         Self { stream, traffic, _busy: busy }
     }
 
@@ -35,6 +36,12 @@ impl NetStream {
     /// The connection that it runs on.
     pub(crate) fn connection(&self) -> ConnectionId {
         self.traffic.connection()
+    }
+}
+
+impl Drop for NetStream {
+    fn drop(&mut self) {
+        self.traffic.stream_over();
     }
 }
 

@@ -1,6 +1,7 @@
-//! Bytes of a connection, counted where streams are read and written, and of channels beside them as their users report.
+//! Streams and bytes of a connection, counted where streams are opened, read and written, and bytes of channels beside
+//! them as their users report.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use cdi_platform::time::Instant;
@@ -13,6 +14,7 @@ pub(crate) struct Traffic {
     connection: ConnectionId,
     received: AtomicU64,
     sent: AtomicU64,
+    streams: AtomicUsize,
     beside: Mutex<Beside>,
 }
 
@@ -27,12 +29,28 @@ struct Beside {
 impl Traffic {
     /// Nothing yet.
     pub(crate) fn new(connection: ConnectionId) -> Self {
-        Self { connection, received: AtomicU64::new(0), sent: AtomicU64::new(0), beside: Mutex::default() }
+        let [received, sent] = [AtomicU64::new(0), AtomicU64::new(0)];
+        Self { connection, received, sent, streams: AtomicUsize::new(0), beside: Mutex::default() }
     }
 
     /// Whose bytes these are.
     pub(crate) const fn connection(&self) -> ConnectionId {
         self.connection
+    }
+
+    /// Streams that are open.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// A stream was opened.
+    pub(crate) fn stream_opened(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A stream is over.
+    pub(crate) fn stream_over(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// A channel beside the streams received and sent so much, the last of it then. No reason to omit a heartbeat: the

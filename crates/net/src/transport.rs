@@ -1,6 +1,6 @@
 //! How bytes travel, natively and in a browser tab. The only file of this crate that knows the target.
 //!
-//! The order of the transports matters: the one for direct links between tabs comes before the relay
+//! The order of the transports matters: the one for direct links over WebRTC comes before the relay
 //! client, which would otherwise take `…/p2p-circuit/webrtc/…` for a relayed address.
 
 use std::time::Duration;
@@ -9,16 +9,19 @@ use cdi_platform::channel::End;
 use cdi_platform::task::BoxFuture;
 use cdi_types::PeerId;
 use cdi_types::ice::IceServer;
+use cdi_webrtc::signalled::{self, RelayedAfterDirect};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, relay, swarm};
 
 use crate::NetError;
 
-pub(crate) use target::{
-    DIRECT_OVER_RELAY, Direct, Guard, Native, build, config, neighbours, set_ice_servers, side_channel, silence,
-};
+pub(crate) use target::{Guard, Native, build, config, neighbours, side_channel, silence};
+
+/// Direct links between nodes that a relay introduces.
+pub(crate) type Direct = signalled::Behaviour;
 
 /// Time for a connection: TCP, WebSocket, Noise and Yamux together.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,13 +34,27 @@ pub(crate) struct Parts {
     pub(crate) relay: relay::client::Behaviour,
     pub(crate) direct: Direct,
     pub(crate) native: Native,
-    /// What the transports listen on without being asked.
-    pub(crate) listen: Vec<Multiaddr>,
     /// Held as long as the swarm.
     pub(crate) guard: Guard,
 }
 
-/// QUIC, TCP and WebSocket, with names resolved, WebRTC-direct to relays, and circuits through them.
+/// What is listened on to take direct links.
+pub(crate) fn accept_direct() -> Multiaddr {
+    Multiaddr::from(Protocol::WebRTC)
+}
+
+/// Circuits are closed by [`crate::ladder`]: when nothing runs on them any more.
+fn direct_config() -> signalled::Config {
+    signalled::Config { relayed_after_direct: RelayedAfterDirect::Keep, ..signalled::Config::default() }
+}
+
+/// Direct links that are made from now on use these servers.
+pub(crate) fn set_ice_servers(direct: &Direct, servers: Vec<IceServer>) {
+    let convert = |s: IceServer| signalled::IceServer { urls: s.urls, username: s.username, credential: s.credential };
+    direct.set_ice_servers(servers.into_iter().map(convert).collect());
+}
+
+/// WebRTC between nodes, QUIC, TCP and WebSocket, with names resolved, WebRTC-direct to relays, and circuits through them.
 #[cfg(not(target_arch = "wasm32"))]
 mod target {
     use cdi_webrtc::native::{Certificate, Config, DirectTransport};
@@ -45,17 +62,13 @@ mod target {
     use libp2p::autonat::v2 as autonat;
     use libp2p::core::transport::MemoryTransport;
     use libp2p::core::upgrade::Version;
+    use libp2p::swarm::NetworkBehaviour;
     use libp2p::swarm::behaviour::toggle::Toggle;
-    use libp2p::swarm::{NetworkBehaviour, dummy};
     use libp2p::{Transport as _, dcutr, dns, mdns, noise, quic, tcp, websocket, yamux};
 
     use super::*;
     use crate::Address;
 
-    /// Native nodes have no transport for direct links through a relay's signalling.
-    pub(crate) type Direct = dummy::Behaviour;
-    /// Whether [`Direct`] can dial `<relay>/p2p-circuit/webrtc/p2p/<peer>`.
-    pub(crate) const DIRECT_OVER_RELAY: bool = false;
     /// The system closes a process's sockets.
     pub(crate) type Guard = ();
 
@@ -118,10 +131,12 @@ mod target {
         // Names are resolved around both: a resolver of one would take the names of the other.
         let sockets = dns::tokio::Transport::system(sockets).map_err(|e| start("name resolution", &e))?;
         let certificate = Certificate::generate().map_err(|e| start("WebRTC-direct", &e))?;
-        let direct = DirectTransport::new(keypair.clone(), certificate, Config::default());
-        let transport = direct.or_transport(carried.or_transport(sockets)).map(|either, _| match either {
-            Either::Left((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
-            Either::Right(Either::Left(connected) | Either::Right(connected)) => connected,
+        let server = DirectTransport::new(keypair.clone(), certificate, Config::default());
+        let server = server.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        let (webrtc, direct) = signalled::new(peer, direct_config());
+        let over_udp = webrtc.or_transport(server).map(|either, _| either.into_inner());
+        let transport = over_udp.or_transport(carried.or_transport(sockets)).map(|either, _| match either {
+            Either::Left(connected) | Either::Right(Either::Left(connected) | Either::Right(connected)) => connected,
         });
         let lan = lan.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer)).transpose();
         let native = Native {
@@ -129,8 +144,7 @@ mod target {
             reachable: autonat::client::Behaviour::default(),
             lan: lan.map_err(|e| start("mDNS", &e))?.into(),
         };
-        let direct = dummy::Behaviour;
-        Ok(Parts { transport: transport.boxed(), relay, direct, native, listen: Vec::new(), guard: () })
+        Ok(Parts { transport: transport.boxed(), relay, direct, native, guard: () })
     }
 
     /// Nothing is known below a connection.
@@ -142,9 +156,6 @@ mod target {
     pub(crate) fn side_channel(_: &Direct, _: PeerId, _: Option<String>, _: u16) -> Option<(String, End)> {
         None
     }
-
-    /// There is nothing that would use them.
-    pub(crate) fn set_ice_servers(_: &Direct, _: Vec<IceServer>) {}
 
     pub(crate) fn config() -> swarm::Config {
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -158,19 +169,14 @@ mod target {
     use cdi_webrtc::browser::{self, ConnectionName, PageHideGuard};
     use futures::future::Either;
     use libp2p::core::upgrade::Version;
-    use libp2p::multiaddr::Protocol;
     use libp2p::swarm::dummy;
     use libp2p::{Transport as _, noise, websocket_websys, yamux};
 
     use super::*;
     use crate::Address;
 
-    /// Direct links between tabs.
-    pub(crate) type Direct = browser::Behaviour;
     /// A tab cannot be dialled, and hears nothing of its local network.
     pub(crate) type Native = dummy::Behaviour;
-    /// Whether [`Direct`] can dial `<relay>/p2p-circuit/webrtc/p2p/<peer>`.
-    pub(crate) const DIRECT_OVER_RELAY: bool = true;
     /// Closes the direct links when the page goes away: a browser leaves the peers to find out by themselves.
     /// `None` where there is no page.
     pub(crate) type Guard = Option<PageHideGuard>;
@@ -182,7 +188,7 @@ mod target {
 
     pub(crate) fn build(keypair: &Keypair, _lan: bool) -> Result<Parts, NetError> {
         let peer = keypair.public().to_peer_id();
-        let (webrtc, direct) = browser::new(peer, browser::Config::default());
+        let (webrtc, direct) = signalled::new(peer, direct_config());
         let guard = direct.connections().close_on_pagehide();
         let guard = guard.inspect_err(|error| tracing::warn!(%error, "direct links are not closed with the page")).ok();
         let (relayed, relay) = relay::client::new(peer);
@@ -198,8 +204,7 @@ mod target {
             Either::Left((peer, muxer)) => (peer, muxer),
             Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
         });
-        let listen = vec![Multiaddr::from(Protocol::WebRTC)];
-        Ok(Parts { transport: transport.boxed(), relay, direct, native: dummy::Behaviour, listen, guard })
+        Ok(Parts { transport: transport.boxed(), relay, direct, native: dummy::Behaviour, guard })
     }
 
     /// How long ago the last packet came on a direct connection to `peer`: packets come from its network thread, and so
@@ -220,13 +225,6 @@ mod target {
             made.inspect_err(|error| tracing::info!(%peer, %error, "no channel")).ok()
         };
         Some((name, End::planned(make)))
-    }
-
-    /// Connections that are made from now on use these servers.
-    pub(crate) fn set_ice_servers(direct: &Direct, servers: Vec<IceServer>) {
-        let convert =
-            |s: IceServer| browser::IceServer { urls: s.urls, username: s.username, credential: s.credential };
-        direct.set_ice_servers(servers.into_iter().map(convert).collect());
     }
 
     pub(crate) fn config() -> swarm::Config {

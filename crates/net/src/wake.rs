@@ -57,6 +57,7 @@ impl Worker {
     /// Tries waiting relays at once, and asks every connection whether it is alive.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.relays.wake(now);
+        self.ladder.wake(now);
         let connections: Vec<(PeerId, ConnectionId)> =
             self.relays.connections().chain(self.links.connected()).collect();
         for (peer, connection) in connections {
@@ -73,7 +74,7 @@ impl Worker {
     pub(crate) fn close_silent(&mut self, now: Instant) {
         for connection in self.probes.take_dead(now) {
             self.stats.found_dead += 1;
-            self.swarm.close_connection(connection);
+            self.break_off(connection);
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::event::{EventSender, Events, NetEvent};
 use crate::gossip::Verdict;
 use crate::handle::{Command, NetArgs, NetOptions};
 use crate::ice::Ice;
+use crate::ladder::Ladder;
 use crate::links::{Change, Links};
 use crate::liveness::{self, Liveness};
 use crate::quality::Quality;
@@ -46,6 +47,9 @@ pub(crate) struct Worker {
     pub(crate) relays: Relays,
     pub(crate) links: Links,
     pub(crate) dials: Dials,
+    pub(crate) ladder: Ladder,
+    /// Whether links are made over WebRTC.
+    pub(crate) direct: bool,
     pub(crate) stats: NetStats,
     pub(crate) ice: Ice,
     pub(crate) liveness: Liveness,
@@ -78,12 +82,13 @@ impl Worker {
     pub(crate) fn new(args: NetArgs, commands: mpsc::Receiver<Command>) -> Result<(Self, Events), NetError> {
         let keypair = args.keypair.to_libp2p();
         let peer = keypair.public().to_peer_id();
-        let NetOptions { store, more_relays, max_connections, lan } = args.options;
+        let NetOptions { store, more_relays, max_connections, lan, direct } = args.options;
         let parts = transport::build(&keypair, lan)?;
         let own = (parts.relay, parts.direct, parts.native);
         let behaviour = Behaviour::new(&keypair, args.network, &args.agent, max_connections, own)?;
         let mut swarm = Swarm::new(parts.transport, behaviour, peer, transport::config());
-        for address in parts.listen.into_iter().map(Address::from).chain(args.listen) {
+        let accept_direct = direct.then(|| Address::from(transport::accept_direct()));
+        for address in accept_direct.into_iter().chain(args.listen) {
             let listening = swarm.listen_on(address.as_multiaddr().clone());
             listening.map_err(|e| NetError::Listen { address, reason: root_cause(&e) })?;
         }
@@ -113,6 +118,8 @@ impl Worker {
             relays,
             links: Links::default(),
             dials: Dials::default(),
+            ladder: Ladder::default(),
+            direct,
             stats: NetStats::default(),
             ice: Ice::new(args.network, args.ice_servers)?,
             liveness: Liveness::default(),
@@ -139,6 +146,7 @@ impl Worker {
             let due = [
                 self.relays.next_due(),
                 self.dials.next_deadline(),
+                self.ladder.next_due(),
                 self.ice.next_due(),
                 self.liveness.next_sweep(),
                 self.figures_due,
@@ -255,7 +263,8 @@ impl Worker {
             }
             Command::Stats { respond_to } => {
                 let (streams_accepted, streams_dropped) = self.swarm.behaviour().streams.counts();
-                let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, ..self.stats });
+                let heartbeats = self.liveness.heartbeats();
+                let _ = respond_to.send(NetStats { streams_accepted, streams_dropped, heartbeats, ..self.stats });
             }
             Command::SideChannel { peer, named, id, respond_to } => {
                 let direct = &self.swarm.behaviour().direct;
@@ -288,28 +297,33 @@ impl Worker {
                 let Some(traffic) = self.swarm.behaviour().streams.traffic(connection_id) else { return };
                 self.liveness.opened(connection_id, peer_id, traffic.clone(), now);
                 let (address, link) = address::of_endpoint(&endpoint);
-                let webrtc = address.is_webrtc();
                 if endpoint.is_dialer() && !self.relays.contains(&peer_id) {
                     self.note_good(peer_id, &address, link);
                 }
                 self.on_connected(peer_id, connection_id, address, link, traffic);
-                // WebRTC's own behaviour does it when the signalling over the circuit has ended.
-                if link == LinkKind::Direct && endpoint.is_dialer() && !webrtc {
-                    self.close_relayed(&peer_id);
+                // The dialler closes the circuits, so that both sides do not race.
+                if link == LinkKind::Direct && endpoint.is_dialer() {
+                    self.ladder.drain(peer_id, now);
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 && self.ice.forget(&peer_id) {
                     self.apply_ice();
                 }
+                let broke = cause.is_some() | self.ladder.take_silent(connection_id);
                 let reason = cause.map_or_else(|| "the relay closed the connection".to_owned(), |e| root_cause(&e));
                 if let Some((lost, listener)) = self.relays.connection_closed(connection_id, now) {
                     self.swarm.remove_listener(listener);
                     self.on_relay_lost(lost, reason);
                 }
                 self.liveness.closed(connection_id);
+                let was_used = broke && self.busy.of(&peer_id) > 0;
                 let change = self.links.closed(&peer_id, connection_id);
                 self.on_change(peer_id, change);
+                if change == Some(Change::Down) && was_used {
+                    // Whoever talks to it is spared the wait for a way around.
+                    self.dial(peer_id, oneshot::channel().0);
+                }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.on_dial_failed(connection_id, &root_cause(&error), now);
@@ -345,23 +359,24 @@ impl Worker {
         }
         let change = self.links.opened(peer, connection, address, link, traffic);
         self.on_change(peer, change);
-        self.dials.reached(&peer, link);
+        self.dials.reached(&peer, connection, link);
         self.make_room(peer);
-    }
-
-    /// Streams should take the direct link. The dialler closes, so that both sides do not race.
-    fn close_relayed(&mut self, peer: &PeerId) {
-        for connection in self.links.relayed(peer) {
-            self.swarm.close_connection(connection);
-        }
     }
 
     fn on_change(&mut self, peer: PeerId, change: Option<Change>) {
         match change {
+            Some(Change::Up(link) | Change::Link(link)) if self.direct => {
+                self.ladder.linked(peer, link, Instant::now());
+            }
+            Some(Change::Up(_) | Change::Link(_)) => {}
+            Some(Change::Down) => self.ladder.gone(&peer),
+            None => return,
+        }
+        match change {
             Some(Change::Up(link)) => self.emit(NetEvent::PeerUp { peer, link }),
             Some(Change::Link(link)) => self.emit(NetEvent::PeerLink { peer, link }),
             Some(Change::Down) => self.emit(NetEvent::PeerDown { peer }),
-            None => return,
+            None => {}
         }
         // A change of kind is told at once.
         self.figures_due = None;
@@ -403,6 +418,7 @@ impl Worker {
                 if !self.relays.contains(&peer_id) {
                     let agent = info.agent_version.chars().take(MAX_AGENT_CHARS).collect();
                     self.emit(NetEvent::Identified { peer: peer_id, agent });
+                    self.on_told(peer_id, info.listen_addrs, now);
                 }
                 self.check_family(peer_id, &info.protocol_version);
             }
@@ -439,7 +455,7 @@ impl Worker {
             Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
                 self.stats.pings_unanswered += 1;
                 self.outcome(event.peer, false);
-                self.swarm.close_connection(event.connection);
+                self.break_off(event.connection);
             }
         }
     }

@@ -22,7 +22,8 @@ pub(crate) struct Health {
     pub(crate) stun_limited: AtomicU64,
     /// Datagrams at the STUN port that were no requests.
     pub(crate) stun_ignored: AtomicU64,
-    webrtc: Counters,
+    /// WebRTC-direct.
+    pub(crate) webrtc: Counters,
 }
 
 /// A reading of them.

@@ -86,13 +86,23 @@ impl Collector for HealthFigures {
             let gauge = ConstGauge::new(i64::try_from(figure.load(Ordering::Relaxed)).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
+        let stun = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let webrtc = self.0.webrtc.figures();
         let counters = [
-            ("stun_answered", "STUN requests answered", &self.0.stun_answered),
-            ("stun_limited", "STUN requests not answered because of a limit", &self.0.stun_limited),
-            ("stun_ignored", "Datagrams at the STUN port that were no requests", &self.0.stun_ignored),
+            ("stun_answered", "STUN requests answered", stun(&self.0.stun_answered)),
+            ("stun_limited", "STUN requests not answered because of a limit", stun(&self.0.stun_limited)),
+            ("stun_ignored", "Datagrams at the STUN port that were no requests", stun(&self.0.stun_ignored)),
+            ("webrtc_accepted", "WebRTC-direct connections authenticated", webrtc.accepted),
+            ("webrtc_failed", "WebRTC-direct handshakes that failed or took too long", webrtc.failed),
+            ("webrtc_refused_rate", "WebRTC-direct connections refused because of a rate", webrtc.refused_rate),
+            ("webrtc_refused_busy", "WebRTC-direct connections refused because of a limit", webrtc.refused_busy),
+            ("webrtc_refused_streams", "Streams above the limit of a WebRTC-direct connection", webrtc.refused_streams),
+            ("webrtc_stray", "Datagrams at the WebRTC-direct port that belong to nothing", webrtc.stray),
+            ("webrtc_overrun", "Datagrams that came faster than their connection took them", webrtc.overrun),
+            ("webrtc_paused", "Times that a connection was held up because nobody read it", webrtc.paused),
         ];
-        for (name, help, counter) in counters {
-            let counter = ConstCounter::new(counter.load(Ordering::Relaxed));
+        for (name, help, count) in counters {
+            let counter = ConstCounter::new(count);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
         }
         Ok(())

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use cdi_net::Address;
 use cdi_net::framed::{read_message, write_message};
 use cdi_relay::{Config, limits};
-use futures::StreamExt as _;
 use futures::future::poll_fn;
+use futures::stream::FuturesUnordered;
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _, StreamExt as _};
 use libp2p::core::StreamMuxer as _;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, PortUse};
@@ -171,6 +172,92 @@ async fn one_peer_cannot_open_all_circuits_nor_close_its_victim_in() {
     works_within(PATIENCE, &a, &b).await;
     // The victim itself can still call: what others open to it does not count for it.
     works_within(PATIENCE, &b, &a).await;
+}
+
+/// A peer that holds a reservation and falls silent: it reads nothing any more, and its connection stays.
+fn mute(circuit: Multiaddr) -> (PeerId, std::sync::mpsc::Sender<()>) {
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (end, ends) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let swarm = runtime.block_on(async {
+            let mut swarm = raw_client();
+            swarm.listen_on(circuit).expect("an address");
+            while !matches!(swarm.select_next_some().await, SwarmEvent::Behaviour(_)) {}
+            swarm
+        });
+        ready.send(*swarm.local_peer_id()).expect("the test waits");
+        // Its tasks stand still meanwhile.
+        let _ended = ends.recv();
+        drop(swarm);
+    });
+    (is_ready.recv().expect("it reserves"), end)
+}
+
+/// Asks for circuits by hand: libp2p's client would wait once ten of them are not answered.
+mod by_hand {
+    use libp2p::PeerId;
+
+    /// `HopMessage { type: CONNECT, peer: { id } }`, with its length
+    /// (<https://github.com/libp2p/specs/blob/master/relay/circuit-v2.md#connection-initiation>).
+    pub fn connect(peer: PeerId) -> Vec<u8> {
+        let id = peer.to_bytes();
+        let length = |bytes: usize| u8::try_from(bytes).expect("short");
+        let head = [length(id.len() + 6), 0x08, 1, 0x12, length(id.len() + 2), 0x0a, length(id.len())];
+        [&head[..], &id].concat()
+    }
+
+    /// Whether an answer has the status `RESOURCE_LIMIT_EXCEEDED`.
+    pub fn is_refusal(answer: &[u8]) -> bool {
+        answer.windows(3).any(|part| part == [0x28, 0xc9, 0x01])
+    }
+}
+
+/// Circuits that are asked for and never answered by the other end. They do not count as circuits yet: how often one
+/// may ask bounds them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn circuits_that_stay_half_open_are_bounded() {
+    let relay = relay_with(config()).await;
+    let (a, b) = pair(&relay, "192.0.2.1").await;
+    let circuit = tcp_address(&relay).with(libp2p::multiaddr::Protocol::P2pCircuit);
+    let (silent, _end) = tokio::task::spawn_blocking(move || mute(circuit)).await.expect("the silent peer starts");
+
+    let (peer, transport, _) = raw_transport();
+    let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(PATIENCE);
+    let mut flooder = Swarm::new(transport, libp2p_stream::Behaviour::new(), peer, config);
+    let mut control = flooder.behaviour().new_control();
+    flooder.dial(tcp_address(&relay)).expect("an address");
+    while !matches!(flooder.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
+    tokio::spawn(async move {
+        loop {
+            flooder.select_next_some().await;
+        }
+    });
+    let mut answers = FuturesUnordered::new();
+    let flood = async {
+        for asked in 1.. {
+            let opened = control.open_stream(relay.peer_id(), relay::HOP_PROTOCOL_NAME).await;
+            let mut stream = opened.expect("opens");
+            stream.write_all(&by_hand::connect(silent)).await.expect("writes");
+            stream.flush().await.expect("flushes");
+            answers.push(async move {
+                let mut answer = [0; 64];
+                let length = stream.read(&mut answer).await.unwrap_or(0);
+                by_hand::is_refusal(&answer[..length])
+            });
+            while let Some(Some(is_refused)) = answers.next().now_or_never() {
+                if is_refused {
+                    return asked;
+                }
+            }
+        }
+        unreachable!("it goes on for ever")
+    };
+    let asked = tokio::time::timeout(PATIENCE, flood).await.expect("the flood is refused");
+    let burst = usize::try_from(limits::CIRCUIT_PEER_BURST.get()).expect("fits");
+    assert!((burst / 2..2 * burst).contains(&asked), "refused after {asked}");
+    assert!(figure(&relay, "cdi_relay_refused_total").await > 0);
+    works_within(PATIENCE, &a, &b).await;
 }
 
 #[tokio::test]

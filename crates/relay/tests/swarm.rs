@@ -138,6 +138,27 @@ async fn no_stream_of_a_burst_is_dropped() {
     assert_eq!(a.net.stats().await.expect("runs").streams_dropped, 0);
 }
 
+/// What one reader leaves unread is bounded, and holds up nobody else.
+#[tokio::test]
+async fn a_reader_that_never_reads_holds_up_its_own_stream_only() {
+    let relay = relay().await;
+    let address = [relay.web_socket_address()];
+    let (mut a, mut b) = (node(1, &address, false), node(2, &address, false));
+    a.relay_up().await;
+    b.relay_up().await;
+    echo(&b).await;
+    let mut incoming = b.net.accept("/test/1/unread").await.expect("free");
+    let mut stalled = a.net.open_stream(b.net.peer(), "/test/1/unread").await.expect("opens");
+    let block = vec![0; 1 << 16];
+    let mut written = 0;
+    while let Ok(more) = tokio::time::timeout(Duration::from_millis(500), stalled.write(&block)).await {
+        written += more.expect("writes");
+        assert!(written < 64 << 20, "there is no end to what is taken");
+    }
+    let (_, _unread) = incoming.next().await.expect("opened");
+    check_echo(a.net.open_stream(b.net.peer(), PROTOCOL).await.expect("opens"), 1 << 20).await;
+}
+
 #[tokio::test]
 async fn refusals_are_typed() {
     let relay = relay().await;

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// The protocol name.
 pub const PROTOCOL: &str = "/webrtc-signaling/0.0.1";
 
+/// The label of the channel that makes an offer contain a data section. It carries nothing; js-libp2p expects it.
+pub const INIT_LABEL: &str = "init";
+
 /// Longest session description, in bytes. One for data channels only has less than 1 KiB; a
 /// dozen candidates inside it add about 100 bytes each.
 pub const MAX_SDP_BYTES: usize = 16 * 1024;

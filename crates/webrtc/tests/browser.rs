@@ -4,6 +4,7 @@
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failed test may panic")]
 
+mod streams;
 mod swarm;
 
 use std::cell::RefCell;
@@ -15,14 +16,15 @@ use cdi_webrtc::browser::{Config, ConnectionName, RelayedAfterDirect};
 use cdi_webrtc::half_close::MAX_UNREAD_BYTES;
 use futures::channel::mpsc;
 use futures::future::{join, join_all};
-use futures::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
 use futures_timer::Delay;
 use libp2p::swarm::{Stream, StreamProtocol};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
-use self::swarm::{Tab, connected_pair, patiently, start_relay};
+use self::streams::{echo, exchange, pattern, read_all};
+use self::swarm::{Node as Tab, connected_pair, patiently, start_relay};
 
 wasm_bindgen_test_configure!(run_in_browser);
 
@@ -77,44 +79,8 @@ fn serve<F: Future<Output = ()> + 'static>(tab: &mut Tab, serve: impl Fn(Stream)
     });
 }
 
-async fn echo(stream: Stream) {
-    let (reader, mut writer) = stream.split();
-    let _ = futures::io::copy(reader, &mut writer).await;
-    let _ = writer.close().await;
-}
-
 async fn open(tab: &Tab, to: &Tab) -> Stream {
     patiently(tab.streams.clone().open_stream(to.peer, ECHO)).await.unwrap()
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index * 7 % 251) as u8).collect()
-}
-
-/// `AsyncReadExt::read_to_end` clears its whole spare capacity again at every poll, which takes
-/// seconds for megabytes in an unoptimised build.
-async fn read_all(reader: &mut (impl AsyncRead + Unpin), received: &mut Vec<u8>) -> io::Result<()> {
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match reader.read(&mut buffer).await? {
-            0 => return Ok(()),
-            count => received.extend_from_slice(&buffer[..count]),
-        }
-    }
-}
-
-/// Sends `data` and reads until the peer closes.
-async fn exchange(stream: Stream, data: &[u8]) -> io::Result<Vec<u8>> {
-    let (mut reader, mut writer) = stream.split();
-    let write = async {
-        writer.write_all(data).await?;
-        writer.close().await
-    };
-    let mut received = Vec::new();
-    let (written, read) = patiently(join(write, read_all(&mut reader, &mut received))).await;
-    written?;
-    read?;
-    Ok(received)
 }
 
 #[wasm_bindgen_test]

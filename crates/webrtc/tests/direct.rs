@@ -2,21 +2,21 @@
 //! server (`examples/direct_server.rs`) and names it in `CDI_WEBRTC_DIRECT` while this is compiled.
 
 #![cfg(target_arch = "wasm32")]
-#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failed test may panic")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test may panic")]
 
+mod streams;
 mod swarm;
 
-use std::io;
-
 use cdi_webrtc::browser::Config;
-use futures::future::{join, join_all};
+use futures::future::join_all;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::core::Multiaddr;
 use libp2p::core::multiaddr::Protocol;
-use libp2p::swarm::{Stream, StreamProtocol, SwarmEvent};
+use libp2p::swarm::{StreamProtocol, SwarmEvent};
 use wasm_bindgen_test::{console_log, wasm_bindgen_test, wasm_bindgen_test_configure};
 
-use self::swarm::{Tab, patiently};
+use self::streams::{exchange, pattern};
+use self::swarm::{Node as Tab, patiently};
 
 wasm_bindgen_test_configure!(run_in_browser);
 
@@ -39,33 +39,6 @@ async fn connected(tab: &mut Tab, server: &Multiaddr) -> libp2p::PeerId {
         _ => None,
     })
     .await
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index * 7 % 251) as u8).collect()
-}
-
-/// Sends `data` and reads until the server closes.
-async fn exchange(stream: Stream, data: &[u8]) -> io::Result<Vec<u8>> {
-    let (mut reader, mut writer) = stream.split();
-    let write = async {
-        writer.write_all(data).await?;
-        writer.close().await
-    };
-    let mut received = Vec::with_capacity(data.len());
-    let mut buffer = vec![0; 1 << 16];
-    let read = async {
-        loop {
-            match reader.read(&mut buffer).await? {
-                0 => return Ok::<_, io::Error>(()),
-                count => received.extend_from_slice(&buffer[..count]),
-            }
-        }
-    };
-    let (written, read) = patiently(join(write, read)).await;
-    written?;
-    read?;
-    Ok(received)
 }
 
 #[wasm_bindgen_test]
@@ -139,4 +112,45 @@ async fn a_close_is_clean_and_another_certificate_is_refused() {
     });
     tab.dial(&forged.collect());
     console_log!("as it should be: {}", tab.dial_error().await);
+}
+
+/// The native node behind the server, or a visible line.
+fn native_node() -> Option<Multiaddr> {
+    let address = option_env!("CDI_WEBRTC_NATIVE");
+    if address.is_none() {
+        console_log!("SKIPPED: no native node; run by cargo xtask test-wasm");
+    }
+    Some(address?.parse().unwrap())
+}
+
+/// `/webrtc` between this tab and a native node, offered by the tab.
+#[wasm_bindgen_test]
+async fn a_native_node_is_reached_over_webrtc() {
+    let Some(address) = native_node() else { return };
+    let mut tab = Tab::start(Config::default());
+    tab.dial(&address);
+    let node = tab.only_direct().await;
+    for length in [1, 65_527, 1 << 20] {
+        let data = pattern(length);
+        let stream = patiently(tab.streams.clone().open_stream(node, ECHO)).await.unwrap();
+        assert!(exchange(stream, &data).await.unwrap() == data, "{length} bytes");
+    }
+}
+
+/// The same, offered by the node.
+#[wasm_bindgen_test]
+async fn a_native_node_reaches_a_tab_over_webrtc() {
+    let (Some(server), Some(address)) = (server(), native_node()) else { return };
+    let mut tab = Tab::start(Config::default());
+    let own = tab.listen(&server).await;
+    let relayed: Multiaddr = address.iter().filter(|part| *part != Protocol::WebRTC).collect();
+    let node = connected(&mut tab, &relayed).await;
+    let mut request =
+        patiently(tab.streams.clone().open_stream(node, StreamProtocol::new("/test/dial/1"))).await.unwrap();
+    request.write_all(own.to_string().as_bytes()).await.unwrap();
+    request.close().await.unwrap();
+    assert_eq!(tab.only_direct().await, node);
+    let data = pattern(1 << 20);
+    let stream = patiently(tab.streams.clone().open_stream(node, ECHO)).await.unwrap();
+    assert!(exchange(stream, &data).await.unwrap() == data);
 }

@@ -3,8 +3,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "a failed test may panic")]
 
-#[path = "native/mod.rs"]
-mod native;
+mod streams;
+mod swarm;
 
 use std::io;
 use std::time::Duration;
@@ -14,38 +14,15 @@ use futures::future::{join, join_all};
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::identity::{Keypair, PeerId};
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::Stream;
 use sha2::{Digest as _, Sha256};
 
-use self::native::{Fate, Node, connected_pair, network, patiently, until};
-
-async fn echo(stream: Stream) {
-    let (reader, mut writer) = stream.split();
-    let _ = futures::io::copy(reader, &mut writer).await;
-    let _ = writer.close().await;
-}
-
-fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|index| (index * 7 % 251) as u8).collect()
-}
-
-/// Sends `data` and reads until the peer closes.
-async fn exchange(stream: Stream, data: &[u8]) -> io::Result<Vec<u8>> {
-    let (mut reader, mut writer) = stream.split();
-    let write = async {
-        writer.write_all(data).await?;
-        writer.close().await
-    };
-    let mut received = Vec::with_capacity(data.len());
-    let (written, read) = patiently(join(write, reader.read_to_end(&mut received))).await;
-    written?;
-    read?;
-    Ok(received)
-}
+use self::streams::{echo, exchange, pattern};
+use self::swarm::network::{Fate, network};
+use self::swarm::{Node, patiently, served_pair, until};
 
 #[tokio::test]
 async fn streams_echo_both_ways_in_all_sizes() {
-    let (mut a, mut b) = connected_pair(Config::default()).await;
+    let (mut a, mut b) = served_pair(Config::default()).await;
     a.serve(echo);
     b.serve(echo);
     for (from, to) in [(&a, &b), (&b, &a)] {
@@ -61,7 +38,7 @@ async fn streams_echo_both_ways_in_all_sizes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bulk_comes_back_bitwise() {
     const CHUNKS: usize = if cfg!(debug_assertions) { 16 } else { 64 };
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     b.serve(echo);
     let start = std::time::Instant::now();
     let (mut reader, mut writer) = a.open(b.peer).await.split();
@@ -98,7 +75,7 @@ async fn bulk_comes_back_bitwise() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_holds_the_sender_up() {
     const BYTES: usize = 24 << 20;
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     let (sender, mut accepted) = tokio::sync::mpsc::channel(1);
     b.serve(move |stream| {
         let sender = sender.clone();
@@ -112,7 +89,7 @@ async fn a_slow_reader_holds_the_sender_up() {
     };
     let read = async {
         let mut stream = accepted.recv().await.unwrap();
-        until(|| b.counters.figures().paused > 0).await;
+        until(|| b.connections.direct.figures().paused > 0).await;
         let mut received = Vec::with_capacity(BYTES);
         stream.read_to_end(&mut received).await.unwrap();
         stream.close().await.unwrap();
@@ -124,7 +101,7 @@ async fn a_slow_reader_holds_the_sender_up() {
 
 #[tokio::test]
 async fn many_streams_at_a_time() {
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     b.serve(echo);
     let data = pattern(10_000);
     let mut streams = Vec::new();
@@ -139,7 +116,7 @@ async fn many_streams_at_a_time() {
 /// Streams come and go for longer than there are ids to be had.
 #[tokio::test]
 async fn channel_ids_are_used_again() {
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     b.serve(echo);
     for round in 0..1200_u32 {
         let data = round.to_be_bytes();
@@ -150,7 +127,7 @@ async fn channel_ids_are_used_again() {
 /// `close` waits for FIN_ACK, and the other direction stays open meanwhile.
 #[tokio::test]
 async fn half_close() {
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     b.serve(|mut stream| async move {
         let mut request = Vec::new();
         stream.read_to_end(&mut request).await.unwrap();
@@ -168,7 +145,7 @@ async fn half_close() {
 
 #[tokio::test]
 async fn a_dropped_stream_is_reset() {
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     let (sender, mut outcome) = tokio::sync::mpsc::channel(1);
     b.serve(move |mut stream| {
         let sender = sender.clone();
@@ -182,9 +159,9 @@ async fn a_dropped_stream_is_reset() {
 }
 
 async fn echo_over(fate: impl FnMut(usize) -> Fate + Send + 'static) {
-    let (mut a, mut b) = (Node::start(Config::default()), Node::start(Config::default()));
+    let (mut a, mut b) = (Node::direct(Config::default()), Node::direct(Config::default()));
     b.serve(echo);
-    let (address, _network) = network(&b.listen().await, fate).await;
+    let (address, _network) = network(&b.serve_directly().await, fate).await;
     a.dial(&address);
     a.connected().await;
     let data = pattern(300_000);
@@ -205,7 +182,7 @@ async fn forged_datagrams_are_dropped() {
 
 #[tokio::test]
 async fn a_close_is_noticed_at_once() {
-    let (a, mut b) = connected_pair(Config::default()).await;
+    let (a, mut b) = served_pair(Config::default()).await;
     let peer = b.peer;
     let start = std::time::Instant::now();
     a.command(move |swarm| swarm.disconnect_peer_id(peer).unwrap());
@@ -216,9 +193,9 @@ async fn a_close_is_noticed_at_once() {
 #[tokio::test]
 async fn a_cut_is_noticed_on_both_sides() {
     let config = Config { silence_timeout: Duration::from_secs(2), ..Config::default() };
-    let (mut a, mut b) = (Node::start(config.clone()), Node::start(config));
+    let (mut a, mut b) = (Node::direct(config.clone()), Node::direct(config));
     b.serve(echo);
-    let (address, cut) = network(&b.listen().await, |_| Fate::Deliver).await;
+    let (address, cut) = network(&b.serve_directly().await, |_| Fate::Deliver).await;
     a.dial(&address);
     a.connected().await;
     let mut stream = a.open(b.peer).await;
@@ -232,10 +209,10 @@ async fn a_cut_is_noticed_on_both_sides() {
 async fn the_address_outlives_a_restart() {
     let (keypair, certificate) = (Keypair::generate_ed25519(), Certificate::generate().unwrap());
     let kept = certificate.to_bytes();
-    let mut first = Node::with(keypair.clone(), certificate, Config::default());
-    let address = first.listen().await;
+    let mut first = Node::serving(keypair.clone(), certificate, Config::default());
+    let address = first.serve_directly().await;
     drop(first);
-    let mut again = Node::with(keypair, Certificate::from_bytes(&kept).unwrap(), Config::default());
+    let mut again = Node::serving(keypair, Certificate::from_bytes(&kept).unwrap(), Config::default());
     // The port is free as soon as the first one has stopped.
     let socket = address.iter().take(3).collect();
     let bound = async {
@@ -245,7 +222,7 @@ async fn the_address_outlives_a_restart() {
     };
     patiently(bound).await;
     assert_eq!(again.listen_on(socket.clone()).await, address);
-    let mut client = Node::start(Config::default());
+    let mut client = Node::direct(Config::default());
     client.dial(&address);
     assert_eq!(client.connected().await, again.peer);
 }
@@ -253,8 +230,8 @@ async fn the_address_outlives_a_restart() {
 #[tokio::test]
 async fn another_certificate_or_peer_is_refused() {
     let config = Config { handshake_timeout: Duration::from_secs(3), ..Config::default() };
-    let (mut a, mut b) = (Node::start(config.clone()), Node::start(config));
-    let address = b.listen().await;
+    let (mut a, mut b) = (Node::direct(config.clone()), Node::direct(config));
+    let address = b.serve_directly().await;
     let stranger: libp2p::Multiaddr = address.iter().take(4).collect();
     a.dial(&stranger.with(Protocol::P2p(PeerId::random())));
     let error = a.dial_error().await;

@@ -45,6 +45,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", what: "clippy, native", run: |workspace| passed(lint::native(workspace)) },
     Step { name: "clippy-wasm", what: "clippy, browser", run: |workspace| passed(lint::browser(workspace)) },
     Step { name: "native", what: "tests on this machine", run: native_tests },
+    Step { name: "nat", what: "nodes behind NATs, in network namespaces", run: nats },
     Step { name: "wasm", what: "unit tests in headless Chromium", run: wasm_tests },
     Step { name: "web", what: "page and its size budgets", run: |workspace| passed(web::build(workspace).map(drop)) },
     Step { name: "relay", what: "relay with the page inside", run: relay },
@@ -126,6 +127,15 @@ fn deny(workspace: &Workspace) -> Result<Outcome> {
 
 fn native_tests(workspace: &Workspace) -> Result<Outcome> {
     passed(run_command(cargo().current_dir(&workspace.root).args(["test", "--workspace"])))
+}
+
+fn nats(workspace: &Workspace) -> Result<Outcome> {
+    if let Some(reason) = machine::no_namespaces() {
+        return Ok(Outcome::Skipped(format!("no network namespaces: {reason}")));
+    }
+    let mut test = cargo();
+    test.current_dir(&workspace.root).args(["test", "--package", "cdi-relay", "--test", "nat"]);
+    passed(run_command(test.args(["--", "--ignored", "--nocapture", "--test-threads", "1"])))
 }
 
 fn wasm_tests(workspace: &Workspace) -> Result<Outcome> {

@@ -46,6 +46,12 @@ const NEEDS: &[Need] = &[
         present: interop::has_node,
     },
     Need {
+        what: "`ip` and `nft`",
+        for_what: "tests of NATs, which need root as well",
+        debian: &["iproute2", "nftables"],
+        present: || cfg!(not(target_os = "linux")) || (on_path("ip").is_some() && on_path("nft").is_some()),
+    },
+    Need {
         what: "a Vulkan driver (Mesa's lavapipe will do)",
         for_what: "GPU kernel tests on the native side",
         debian: &["mesa-vulkan-drivers", "libvulkan1"],
@@ -61,6 +67,32 @@ pub fn has_browser() -> bool {
 /// Whether there is a Firefox to drive: `FIREFOX`, else Debian's.
 pub fn has_firefox() -> bool {
     env::var_os("FIREFOX").is_some() || on_path("firefox-esr").is_some()
+}
+
+/// Why no network namespaces with NATs can be made here; `None` if they can.
+pub fn no_namespaces() -> Option<String> {
+    let try_one = |program: &str, arguments: &[&str]| match Command::new(program).args(arguments).output() {
+        Ok(output) if output.status.success() => None,
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Some(format!("`{program} {}`: {}", arguments.join(" "), said.trim()))
+        }
+        Err(error) => Some(format!("`{program}`: {error}")),
+    };
+    // Of its own name: another run may be under way.
+    let probe = format!("cdi-probe{}", std::process::id());
+    let nft = [
+        "netns",
+        "exec",
+        &probe,
+        "nft",
+        "add table ip probe; add chain ip probe post { type nat hook postrouting priority 100; }",
+    ];
+    if let Some(reason) = try_one("ip", &["netns", "add", &probe]) {
+        return Some(reason);
+    }
+    let reason = try_one("ip", &nft);
+    try_one("ip", &["netns", "del", &probe]).or(reason)
 }
 
 /// A Vulkan driver announces itself to the loader by a file in one of these directories.

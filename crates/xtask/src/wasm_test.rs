@@ -69,7 +69,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let is_wanted = packages.iter().any(|name| name == DirectServer::PACKAGE);
     let server = is_wanted.then(|| DirectServer::start(workspace)).transpose()?;
     if let Some(server) = &server {
-        test.env("CDI_WEBRTC_DIRECT", &server.address);
+        test.env("CDI_WEBRTC_DIRECT", &server.relay).env("CDI_WEBRTC_NATIVE", &server.node);
     }
     let mut chosen = BTreeSet::new();
     for name in &packages {
@@ -84,10 +84,12 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     run_command(test.args(chosen).args(&args.cargo_args))
 }
 
-/// A native server that the browser tests of its package dial over WebRTC-direct.
+/// A native relay that the browser tests of its package dial over WebRTC-direct, and a native node behind it that they
+/// reach over WebRTC.
 struct DirectServer {
     child: Child,
-    address: String,
+    relay: String,
+    node: String,
 }
 
 impl DirectServer {
@@ -104,11 +106,11 @@ impl DirectServer {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut address = String::new();
         let output = child.stdout.take().context("the server has no output")?;
-        BufReader::new(output).read_line(&mut address)?;
-        ensure!(!address.is_empty(), "the server of the WebRTC-direct tests ended at once");
-        Ok(Self { child, address: address.trim().to_owned() })
+        let mut lines = BufReader::new(output).lines();
+        let mut address = || lines.next().transpose()?.context("the server of the WebRTC tests ended at once");
+        let (relay, node) = (address()?, address()?);
+        Ok(Self { child, relay, node })
     }
 }
 

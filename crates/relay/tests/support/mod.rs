@@ -36,7 +36,8 @@ pub fn node(seed: u8, relays: &[Address], listens: bool) -> Node {
     start(NetArgs { relays: relays.to_vec(), listen: listen.into_iter().collect(), ..args(seed) })
 }
 
-/// How a node of this seed starts that knows nobody.
+/// How a node of this seed starts that knows nobody. Its links go through relays, unless they are dialled at an address:
+/// tests of direct links say so.
 pub fn args(seed: u8) -> NetArgs {
     NetArgs {
         keypair: Keypair::from_seed(&[seed; 32]),
@@ -45,7 +46,7 @@ pub fn args(seed: u8) -> NetArgs {
         listen: Vec::new(),
         ice_servers: Vec::new(),
         agent: format!("test/{seed}"),
-        options: NetOptions::default(),
+        options: NetOptions { direct: false, ..NetOptions::default() },
     }
 }
 
@@ -91,12 +92,22 @@ impl Node {
 
     /// Waits until `condition` holds for the links.
     pub async fn links(&self, what: &str, condition: impl Fn(&[cdi_net::LinkInfo]) -> bool) {
+        self.until(what, async |node| condition(&node.net.links().await.expect("the node runs"))).await;
+    }
+
+    /// Waits until `condition` holds.
+    pub async fn until(&self, what: &str, condition: impl AsyncFn(&Self) -> bool) {
         let holds = async {
-            while !condition(&self.net.links().await.expect("the node runs")) {
+            while !condition(self).await {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
         tokio::time::timeout(PATIENCE, holds).await.expect(what);
+    }
+
+    /// Bytes that streams of all peers brought.
+    pub async fn received(&self) -> u64 {
+        self.net.links().await.expect("the node runs").iter().map(|link| link.received_bytes).sum()
     }
 }
 
@@ -148,4 +159,24 @@ pub async fn proxy(relay: &RelayHandle, ip: &'static str) -> std::net::SocketAdd
 pub fn at_proxy(proxy: std::net::SocketAddr, relay: &RelayHandle) -> Address {
     let address: Address = format!("/ip4/127.0.0.1/tcp/{}/ws", proxy.port()).parse().expect("an address");
     address.with_peer(relay.peer_id()).expect("it names no peer")
+}
+
+/// A wire to a node that listens over TCP; where its other end is. When it is cut both ends stay open, and nothing gets
+/// through any more.
+pub async fn wire(target: Address) -> (Address, tokio::sync::oneshot::Sender<()>) {
+    let parts: Vec<String> = target.to_string().split('/').map(str::to_owned).collect();
+    let target = format!("{}:{}", parts[2], parts[4]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (cut, is_cut) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let (mut near, _) = listener.accept().await.expect("a client");
+        let mut far = tokio::net::TcpStream::connect(target).await.expect("the target listens");
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            _ = is_cut => {}
+        }
+        std::future::pending::<()>().await;
+    });
+    (format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address"), cut)
 }

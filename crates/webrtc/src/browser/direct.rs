@@ -22,12 +22,12 @@ use web_sys::{RtcDataChannel, RtcDataChannelInit, RtcPeerConnection, RtcSdpType,
 
 use super::Error;
 use super::connection::Connection;
-use super::negotiation::within;
 use super::peer_connection::PeerConnection;
 use super::teardown::OpenConnections;
 use crate::authenticate::{Certificates, Side, authenticate};
 use crate::direct::{DialTarget, NOISE_CHANNEL_ID, is_direct, parse_dial_address, rename_offer, server_answer, ufrag};
 use crate::fingerprint::Fingerprint;
+use crate::signalled::within;
 
 type Handshake = BoxFuture<'static, Result<(PeerId, StreamMuxerBox), Error>>;
 
@@ -69,7 +69,7 @@ impl libp2p_core::Transport for DirectTransport {
         }
         let target = parse_dial_address(&address).map_err(|error| TransportError::Other(error.into()))?;
         let (identity, connections, timeout) = (self.identity.clone(), self.connections.clone(), self.timeout);
-        let handshake = async move { within(timeout, connect(&identity, &connections, &target)).await };
+        let handshake = async move { within(timeout, connect(&identity, &connections, &target), Error::Timeout).await };
         Ok(SendWrapper::new(handshake).boxed())
     }
 

@@ -20,16 +20,13 @@ use super::teardown::OpenConnections;
 use super::{Error, IceServer};
 use crate::frame_size::FrameSize;
 use crate::half_close::UnreadBudget;
-use crate::signalling::{IceCandidate, MAX_CANDIDATES};
+use crate::signalling::{INIT_LABEL, IceCandidate, MAX_CANDIDATES};
 use crate::substream::{Attention, Substream};
 
 /// Streams of one connection that one side has opened and that are not over yet. Chromium has
 /// 1,024 channel ids a connection, half of them for each side, and frees one only after both
 /// sides closed it.
 pub const MAX_STREAMS_PER_SIDE: usize = 256;
-
-/// The channel that makes the browser put a data section into the offer; it carries nothing.
-const INIT_LABEL: &str = "init";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Status {

@@ -98,7 +98,8 @@ pub(super) async fn dial(shared: Arc<Shared>, target: DialTarget) -> Result<(Pee
         let local = Local { address: socket.local_addr()?, socket: Arc::clone(&socket) };
         let (address, name) = (local.address, direct::ufrag(random));
         let beginning = Beginning::start(&shared, &mine, &name, target.socket, local, Some(target.fingerprint))?;
-        tokio::spawn(udp::read(socket, address, beginning.inbox.clone(), shared.counters.clone()));
+        let nothing = |_: SocketAddr, _: &[u8]| false;
+        tokio::spawn(udp::read(socket, address, beginning.inbox.clone(), shared.counters.clone(), nothing));
         let server = beginning.connected().await?;
         let certificates = Certificates { client: mine.fingerprint(), server };
         let (peer, connection) = beginning.authenticated(&shared.identity, Side::Client, certificates).await?;

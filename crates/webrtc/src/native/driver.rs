@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::Counters;
-use super::link::{End, Link, StreamEnd};
+use super::link::{End, Found, Link, StreamEnd};
 use super::pause::Pause;
 use super::streams::Streams;
 use crate::fingerprint::Fingerprint;
@@ -93,6 +93,12 @@ impl Driver {
         }
     }
 
+    /// Only who knows our password gets this connection's DTLS: nothing is held back.
+    pub(super) const fn with_verified_peer(mut self) -> Self {
+        self.unverified_bytes = None;
+        self
+    }
+
     /// Adds a stream whose channel `str0m` knows already.
     pub(super) fn add(&mut self, channel: ChannelId, end: StreamEnd) {
         self.streams.add(channel, end);
@@ -153,6 +159,15 @@ impl Driver {
         if self.link.is_close_wanted() {
             self.rtc.close()?;
             self.end = Some(End::Closed);
+            return Ok(true);
+        }
+        if let Some(candidate) = self.link.next_candidate() {
+            match candidate {
+                Found::Local(candidate) => drop(self.rtc.add_local_candidate(candidate)),
+                Found::Remote(candidate) => self.rtc.add_remote_candidate(candidate),
+            }
+            // Before it has been told the time once, the ICE agent names no time at which it wants to check anything.
+            self.rtc.handle_input(Input::Timeout(Instant::now()))?;
             return Ok(true);
         }
         if !self.held.is_empty()

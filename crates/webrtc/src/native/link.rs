@@ -4,9 +4,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use str0m::Candidate;
+
 use super::channel::{Doorbell, NativeChannel, Outbox, lock};
 use super::{Error, MAX_STREAMS_PER_SIDE};
 use crate::fingerprint::Fingerprint;
+use crate::frame_size::FrameSize;
 use crate::half_close::UnreadBudget;
 use crate::substream::{Attention, Port, Substream, substream};
 
@@ -55,12 +58,25 @@ impl StreamEnd {
     }
 }
 
+/// An address at which one of the two sides may be reached.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Found {
+    /// Of this side.
+    Local(Candidate),
+    /// Of the peer.
+    Remote(Candidate),
+}
+
 struct State {
     status: Status,
     /// Of the one task that owns the connection: first the handshake, then the swarm's connection.
     owner: Option<Waker>,
     accepted: VecDeque<Substream<NativeChannel>>,
     to_open: VecDeque<StreamEnd>,
+    /// Bounded by what the signalling takes.
+    candidates: VecDeque<Found>,
+    /// Of the streams that are opened from now on.
+    frames: FrameSize,
     /// Streams of ours that are not over.
     local_streams: usize,
     next_id: u64,
@@ -83,6 +99,8 @@ impl Link {
                 owner: None,
                 accepted: VecDeque::new(),
                 to_open: VecDeque::new(),
+                candidates: VecDeque::new(),
+                frames: FrameSize::default(),
                 local_streams: 0,
                 next_id: 0,
                 is_close_wanted: false,
@@ -101,6 +119,7 @@ impl Link {
         state.local_streams += usize::from(is_local);
         let (channel, outbox) = NativeChannel::new(id, Arc::clone(&self.doorbell));
         let (stream, port) = substream(id, channel, self.budget.clone(), self.attention.clone());
+        port.allow_frames(state.frames);
         (stream, StreamEnd { id, port, outbox, is_local })
     }
 
@@ -138,6 +157,17 @@ impl Link {
         Poll::Ready(stream)
     }
 
+    /// Frames may be this large in streams that are opened from now on.
+    pub(super) fn allow_frames(&self, size: FrameSize) {
+        lock(&self.state).frames = size;
+    }
+
+    /// Hands an address to the driver.
+    pub(super) fn found(&self, candidate: Found) {
+        lock(&self.state).candidates.push_back(candidate);
+        self.doorbell.ring();
+    }
+
     /// Asks the driver to close the connection.
     pub(super) fn close(&self) {
         lock(&self.state).is_close_wanted = true;
@@ -152,6 +182,10 @@ impl Link {
 
     pub(super) fn next_to_open(&self) -> Option<StreamEnd> {
         lock(&self.state).to_open.pop_front()
+    }
+
+    pub(super) fn next_candidate(&self) -> Option<Found> {
+        lock(&self.state).candidates.pop_front()
     }
 
     pub(super) fn connected(&self, peer: Fingerprint) {

@@ -1,16 +1,19 @@
-//! WebRTC without a browser, on `str0m`: the `/webrtc-direct` server and client.
+//! WebRTC without a browser, on `str0m`: the `/webrtc-direct` server and client, and connections for `/webrtc`.
 //!
 //! `str0m` is sans-IO: it is given datagrams and the time, and says what to send. [`driver`] runs one
 //! connection in a task of its own; [`listener`] is the one UDP socket that all clients of a server share, and
-//! [`table`] says whose datagram is whose. Streams are those of the browser side: the same framing, the same
+//! [`table`] says whose datagram is whose; [`attempt`] makes a connection for `/webrtc` out of an offer and an answer, over the sockets and from
+//! the addresses that [`gather`] finds. Streams are those of the browser side: the same framing, the same
 //! half-close, the same limits.
 
+mod attempt;
 mod certificate;
 mod channel;
 mod connection;
 mod counters;
 mod dial;
 mod driver;
+mod gather;
 mod link;
 mod listener;
 mod pause;
@@ -18,12 +21,17 @@ mod places;
 mod rate;
 mod session;
 mod streams;
+mod stun;
 mod table;
 mod transport;
 mod udp;
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+pub(crate) use self::attempt::Attempt;
 pub use self::certificate::{Certificate, CertificateError};
 pub use self::channel::NativeChannel;
 pub use self::connection::Connection;
@@ -34,7 +42,15 @@ use crate::direct::AddressError;
 /// Streams of one connection that one side has opened and that are not over yet.
 pub const MAX_STREAMS_PER_SIDE: usize = 256;
 
-/// Limits of the transport.
+/// What the `/webrtc` connections of a swarm share.
+pub(crate) type Connections = Counters;
+
+/// A future as libp2p wants it.
+pub(crate) fn boxed<T>(future: impl Future<Output = T> + Send + 'static) -> BoxFuture<'static, T> {
+    future.boxed()
+}
+
+/// Limits of [`DirectTransport`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// How long a handshake may take: ICE, DTLS and Noise together.
@@ -79,6 +95,9 @@ pub enum Error {
     /// The WebRTC stack refused an operation, or the peer violated one of its protocols.
     #[error("WebRTC: {0}")]
     Stack(String),
+    /// The peer wants something else than data channels.
+    #[error(transparent)]
+    NotData(#[from] crate::sdp::NotData),
     /// The peer did not prove who it is.
     #[error("authentication: {0}")]
     Noise(#[from] libp2p_noise::Error),
@@ -94,6 +113,12 @@ pub enum Error {
     /// This side closed the connection.
     #[error("connection closed")]
     Closed,
+}
+
+impl From<CertificateError> for Error {
+    fn from(error: CertificateError) -> Self {
+        Self::Stack(error.to_string())
+    }
 }
 
 impl From<str0m::RtcError> for Error {

@@ -9,10 +9,8 @@ use str0m::{Rtc, RtcError};
 
 use super::link::{Link, StreamEnd};
 use super::{Counters, MAX_STREAMS_PER_SIDE};
+use crate::signalling::INIT_LABEL;
 use crate::substream::FIN_ACK_TIMEOUT;
-
-/// The channel that makes a browser put a data section into its offer; it carries nothing.
-const INIT_LABEL: &str = "init";
 
 struct Stream {
     channel: ChannelId,

@@ -46,8 +46,14 @@ pub(super) fn local_ip_towards(remote: SocketAddr) -> io::Result<IpAddr> {
     Ok(socket.local_addr()?.ip())
 }
 
-/// Reads `socket` into `inbox` until nobody takes the datagrams any more.
-pub(super) async fn read(socket: Arc<UdpSocket>, local: SocketAddr, inbox: mpsc::Sender<Datagram>, counters: Counters) {
+/// Reads `socket` into `inbox` until nobody takes the datagrams any more. What `is_taken` says yes to is not for them.
+pub(super) async fn read(
+    socket: Arc<UdpSocket>,
+    local: SocketAddr,
+    inbox: mpsc::Sender<Datagram>,
+    counters: Counters,
+    is_taken: impl Fn(SocketAddr, &[u8]) -> bool + Send,
+) {
     let mut buffer = [0; MAX_DATAGRAM_BYTES];
     loop {
         let received = tokio::select! {
@@ -55,6 +61,7 @@ pub(super) async fn read(socket: Arc<UdpSocket>, local: SocketAddr, inbox: mpsc:
             () = inbox.closed() => return,
         };
         match received {
+            Ok((length, source)) if is_taken(source, &buffer[..length]) => {}
             Ok((length, source)) => {
                 let datagram = Datagram { source, local, bytes: buffer[..length].to_vec() };
                 if let Err(mpsc::error::TrySendError::Full(_)) = inbox.try_send(datagram) {

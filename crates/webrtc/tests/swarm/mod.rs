@@ -1,11 +1,20 @@
-//! Swarms that share one page: a relay and tabs, joined by libp2p's in-memory transport.
+//! Swarms that share one page or process: a relay and nodes, joined by libp2p's in-memory transport.
 #![allow(dead_code, reason = "each test program uses a part of it")]
+
+#[cfg(not(target_arch = "wasm32"))]
+pub mod network;
+#[cfg(target_arch = "wasm32")]
+#[path = "browser.rs"]
+mod target;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "native.rs"]
+mod target;
 
 use std::future::Future;
 use std::time::Duration;
 
 use cdi_webrtc::address::is_direct_webrtc;
-use cdi_webrtc::browser::{self, Config, OpenConnections};
+use cdi_webrtc::signalled::{self, Config};
 use futures::channel::{mpsc, oneshot};
 use futures::future::{self, Either};
 use futures::{FutureExt as _, StreamExt as _};
@@ -16,24 +25,25 @@ use libp2p::core::transport::{Boxed, MemoryTransport, upgrade};
 use libp2p::core::{ConnectedPoint, Multiaddr};
 use libp2p::identity::{Keypair, PeerId};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{self, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{Transport, noise, relay, yamux};
 use libp2p_stream as stream;
-use wasm_bindgen_futures::spawn_local;
+
+pub use self::target::*;
 
 /// Longer than anything here takes, even on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(NetworkBehaviour)]
-pub struct TabBehaviour {
+pub struct NodeBehaviour {
     relay: relay::client::Behaviour,
-    webrtc: browser::Behaviour,
+    webrtc: signalled::Behaviour,
     pub streams: stream::Behaviour,
 }
 
-type TabSwarm = Swarm<TabBehaviour>;
-pub type TabEvent = SwarmEvent<TabBehaviourEvent>;
-type Command = Box<dyn FnOnce(&mut TabSwarm)>;
+type NodeSwarm = Swarm<NodeBehaviour>;
+pub type NodeEvent = SwarmEvent<NodeBehaviourEvent>;
+type Command = Box<dyn FnOnce(&mut NodeSwarm) + Send>;
 
 fn upgraded<T>(transport: T, keypair: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)>
 where
@@ -50,16 +60,12 @@ where
         .boxed()
 }
 
-fn swarm_config() -> swarm::Config {
-    swarm::Config::with_wasm_executor().with_idle_connection_timeout(Duration::from_secs(60))
-}
-
-/// Starts a relay; returns its address. It runs until the page goes away.
+/// Starts a relay; returns its address. It runs until the page or the test ends.
 pub async fn start_relay() -> Multiaddr {
     let keypair = Keypair::generate_ed25519();
     let peer = keypair.public().to_peer_id();
     let behaviour = relay::Behaviour::new(peer, relay::Config::default());
-    let mut swarm = Swarm::new(upgraded(MemoryTransport::new(), &keypair), behaviour, peer, swarm_config());
+    let mut swarm = Swarm::new(upgraded(MemoryTransport::new(), &keypair), behaviour, peer, config());
     swarm.listen_on(Protocol::Memory(0).into()).unwrap();
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
@@ -67,7 +73,7 @@ pub async fn start_relay() -> Multiaddr {
         }
     };
     swarm.add_external_address(address.clone());
-    spawn_local(async move {
+    spawn(async move {
         loop {
             swarm.select_next_some().await;
         }
@@ -75,22 +81,29 @@ pub async fn start_relay() -> Multiaddr {
     address.with(Protocol::P2p(peer))
 }
 
-/// A tab whose swarm runs in the background.
-pub struct Tab {
-    pub peer: PeerId,
-    pub streams: stream::Control,
-    pub connections: OpenConnections,
-    commands: mpsc::UnboundedSender<Command>,
-    events: mpsc::UnboundedReceiver<TabEvent>,
+/// How a node is set up.
+pub struct Settings {
+    pub keypair: Keypair,
+    pub webrtc: Config,
+    pub direct: Direct,
 }
 
-impl Tab {
-    pub fn start(config: Config) -> Self {
-        let keypair = Keypair::generate_ed25519();
+/// A node whose swarm runs in the background; dropping it stops the swarm.
+pub struct Node {
+    pub peer: PeerId,
+    pub streams: stream::Control,
+    pub connections: Connections,
+    commands: mpsc::UnboundedSender<Command>,
+    events: mpsc::UnboundedReceiver<NodeEvent>,
+}
+
+impl Node {
+    pub fn with(settings: Settings) -> Self {
+        let keypair = settings.keypair;
         let peer = keypair.public().to_peer_id();
-        let (webrtc, webrtc_behaviour) = browser::new(peer, config);
+        let (webrtc, webrtc_behaviour) = signalled::new(peer, settings.webrtc);
         let (relay, relay_behaviour) = relay::client::new(peer);
-        let direct = browser::DirectTransport::new(keypair.clone(), webrtc_behaviour.connections(), PATIENCE);
+        let (direct, connections) = direct(&keypair, settings.direct, &webrtc_behaviour);
         let transport = webrtc
             .or_transport(direct)
             .map(|output, _| output.into_inner())
@@ -99,14 +112,13 @@ impl Tab {
             .or_transport(upgraded(MemoryTransport::new(), &keypair))
             .map(|output, _| output.into_inner())
             .boxed();
-        let connections = webrtc_behaviour.connections();
         let streams = stream::Behaviour::new();
         let control = streams.new_control();
-        let behaviour = TabBehaviour { relay: relay_behaviour, webrtc: webrtc_behaviour, streams };
-        let mut swarm = Swarm::new(transport, behaviour, peer, swarm_config());
+        let behaviour = NodeBehaviour { relay: relay_behaviour, webrtc: webrtc_behaviour, streams };
+        let mut swarm = Swarm::new(transport, behaviour, peer, config());
         let (commands, mut inbox) = mpsc::unbounded::<Command>();
         let (outbox, events) = mpsc::unbounded();
-        spawn_local(async move {
+        spawn(async move {
             loop {
                 match future::select(inbox.next(), swarm.select_next_some()).await {
                     Either::Left((None, _)) => return,
@@ -118,7 +130,7 @@ impl Tab {
         Self { peer, streams: control, connections, commands, events }
     }
 
-    /// Listens behind `relay`; resolves to the address at which this tab can be dialled directly.
+    /// Listens behind `relay`; resolves to the address at which this node can be dialled directly.
     pub async fn listen(&mut self, relay: &Multiaddr) -> Multiaddr {
         let circuit = relay.clone().with(Protocol::P2pCircuit);
         self.command(move |swarm| {
@@ -148,7 +160,7 @@ impl Tab {
         self.event(|event| matches!(event, SwarmEvent::NewListenAddr { .. }).then_some(())).await;
     }
 
-    pub fn command(&self, command: impl FnOnce(&mut TabSwarm) + 'static) {
+    pub fn command(&self, command: impl FnOnce(&mut NodeSwarm) + Send + 'static) {
         self.commands.unbounded_send(Box::new(command)).unwrap();
     }
 
@@ -162,7 +174,7 @@ impl Tab {
     }
 
     /// The first event from now on that `choose` takes.
-    pub async fn event<T>(&mut self, mut choose: impl FnMut(TabEvent) -> Option<T>) -> T {
+    pub async fn event<T>(&mut self, mut choose: impl FnMut(NodeEvent) -> Option<T>) -> T {
         let search = async {
             loop {
                 if let Some(chosen) = choose(self.events.next().await.unwrap()) {
@@ -214,7 +226,7 @@ impl Tab {
     }
 
     /// Asks the swarm something.
-    pub async fn ask<T: 'static>(&self, question: impl FnOnce(&mut TabSwarm) -> T + 'static) -> T {
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut NodeSwarm) -> T + Send + 'static) -> T {
         let (reply, answer) = oneshot::channel();
         self.command(move |swarm| drop(reply.send(question(swarm))));
         patiently(answer.map(Result::unwrap)).await
@@ -236,10 +248,10 @@ pub async fn patiently<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Two tabs with a direct connection, opened by the first; their relayed one is closed.
-pub async fn connected_pair() -> (Tab, Tab) {
+/// Two nodes with a direct connection, opened by the first; their relayed one is closed.
+pub async fn connected_pair() -> (Node, Node) {
     let relay = start_relay().await;
-    let (mut dialer, mut listener) = (Tab::start(Config::default()), Tab::start(Config::default()));
+    let (mut dialer, mut listener) = (Node::start(Config::default()), Node::start(Config::default()));
     let address = listener.listen(&relay).await;
     dialer.dial(&address);
     assert_eq!(dialer.only_direct().await, listener.peer);

@@ -8,10 +8,10 @@ use asynchronous_codec::Framed;
 use futures::future::{self, Either};
 use futures::{SinkExt as _, Stream as _};
 use futures_timer::Delay;
+use libp2p_identity::PeerId;
 use libp2p_swarm::Stream;
 
-use super::connection::Connection;
-use super::peer_connection::PeerConnection;
+use super::backend::{Attempt, Connection};
 use super::{Error, Shared};
 use crate::signalling::{Action, IceCandidate, Role, Signal, SignalCodec, Signalling, SignallingError};
 
@@ -29,16 +29,15 @@ enum Event {
 /// The signalling stream, until it is over.
 type Signals = Option<Framed<Stream, SignalCodec>>;
 
-/// Makes a direct connection with the peer at the other end of `stream`.
-pub(super) async fn negotiate(stream: Stream, role: Role, shared: &Shared) -> Result<Connection, Error> {
-    let pc = PeerConnection::new(&shared.ice_servers(), &shared.connections)?;
+/// Makes a direct connection with `peer`, who is at the other end of `stream`.
+pub(super) async fn negotiate(peer: PeerId, stream: Stream, role: Role, shared: &Shared) -> Result<Connection, Error> {
+    let servers = shared.ice_servers().clone();
+    let mut attempt = Attempt::new(&servers, &shared.connections)?;
     let mut signals: Signals = Some(Framed::new(stream, SignalCodec));
     let mut machine = Signalling::new(role);
-    let mut init_channel = None;
     let mut actions = VecDeque::new();
     if role == Role::Initiator {
-        init_channel = Some(pc.open_init_channel()?);
-        actions.extend(machine.local_description(pc.create_offer().await?)?);
+        actions.extend(machine.local_description(attempt.offer().await?)?);
     }
     let mut is_described = false;
     loop {
@@ -46,16 +45,16 @@ pub(super) async fn negotiate(stream: Stream, role: Role, shared: &Shared) -> Re
             match action {
                 Action::Send(signal) => send(&mut signals, signal, is_described).await?,
                 Action::AcceptOffer(offer) => {
-                    actions.extend(machine.local_description(pc.answer(&offer).await?)?);
+                    actions.extend(machine.local_description(attempt.answer(&offer).await?)?);
                 }
                 Action::AcceptAnswer(answer) => {
-                    pc.accept_answer(&answer).await?;
+                    attempt.accept_answer(&answer).await?;
                     is_described = true;
                 }
-                Action::AddCandidate(candidate) => pc.add_candidate(&candidate).await,
+                Action::AddCandidate(candidate) => attempt.add_candidate(&candidate).await,
             }
         }
-        match next_event(&pc, &mut signals).await? {
+        match next_event(&mut attempt, &mut signals).await? {
             Event::Connected => break,
             Event::Candidate(candidate) => actions.extend(machine.local_candidate(candidate)),
             Event::Signal(signal) => {
@@ -72,15 +71,12 @@ pub(super) async fn negotiate(stream: Stream, role: Role, shared: &Shared) -> Re
             }
         }
     }
-    pc.watch_association();
-    if let Some(channel) = init_channel {
-        channel.close();
-    }
+    let connection = attempt.finish(peer);
     if let Some(mut framed) = signals {
         // js-libp2p reads up to the end of the stream: close it, do not reset it.
         let _ = future::select(framed.close(), Delay::new(CLOSE_GRACE)).await;
     }
-    Ok(Connection::new(pc))
+    Ok(connection)
 }
 
 fn is_violation(error: Option<&SignallingError>) -> bool {
@@ -100,12 +96,12 @@ async fn send(signals: &mut Signals, signal: Signal, is_described: bool) -> Resu
     }
 }
 
-async fn next_event(pc: &PeerConnection, signals: &mut Signals) -> Result<Event, Error> {
+async fn next_event(attempt: &mut Attempt, signals: &mut Signals) -> Result<Event, Error> {
     future::poll_fn(|cx| {
-        if let Poll::Ready(connected) = pc.poll_connected(cx) {
-            return Poll::Ready(connected.map(|()| Event::Connected));
+        if let Poll::Ready(connected) = attempt.poll_connected(cx) {
+            return Poll::Ready(connected.map(|()| Event::Connected).map_err(Error::from));
         }
-        if let Poll::Ready(candidate) = pc.poll_candidate(cx) {
+        if let Poll::Ready(candidate) = attempt.poll_candidate(cx) {
             return Poll::Ready(Ok(Event::Candidate(candidate)));
         }
         let Some(framed) = signals else { return Poll::Pending };
@@ -120,13 +116,14 @@ async fn next_event(pc: &PeerConnection, signals: &mut Signals) -> Result<Event,
     .await
 }
 
-/// Runs `handshake` within the configured time.
-pub(super) async fn within<T>(
+/// Runs `handshake` within this time, or fails with `late`.
+pub(crate) async fn within<T, E>(
     timeout: Duration,
-    handshake: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
+    handshake: impl Future<Output = Result<T, E>>,
+    late: E,
+) -> Result<T, E> {
     match future::select(std::pin::pin!(handshake), Delay::new(timeout)).await {
         Either::Left((result, _)) => result,
-        Either::Right(((), _)) => Err(Error::Timeout),
+        Either::Right(((), _)) => Err(late),
     }
 }

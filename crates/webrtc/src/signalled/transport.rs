@@ -6,18 +6,17 @@ use std::task::{Context, Poll, Waker};
 
 use futures::channel::{mpsc, oneshot};
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures::{SinkExt as _, StreamExt as _};
 use libp2p_core::Multiaddr;
 use libp2p_core::multiaddr::Protocol;
 use libp2p_core::muxing::StreamMuxerBox;
 use libp2p_core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p_identity::PeerId;
 use libp2p_swarm::Stream;
-use send_wrapper::SendWrapper;
 
 use super::behaviour::Behaviour;
 use super::negotiation::{negotiate, within};
-use super::{Error, Shared, StreamRequest};
+use super::{Error, Shared, StreamRequest, backend};
 use crate::address::{is_direct_webrtc, parse_dial_address};
 use crate::admission::{MAX_PENDING_HANDSHAKES, Permit};
 use crate::signalling::Role;
@@ -119,13 +118,12 @@ impl Transport {
 
     fn respond(&self, peer: PeerId, stream: Stream, permit: Permit) -> Handshake {
         let shared = self.shared.clone();
-        SendWrapper::new(async move {
+        backend::boxed(async move {
             let _permit = permit;
-            let handshake = negotiate(stream, Role::Responder, &shared);
-            let connection = within(shared.config.handshake_timeout, handshake).await?;
-            Ok((peer, StreamMuxerBox::new(connection.with(peer))))
+            let handshake = negotiate(peer, stream, Role::Responder, &shared);
+            let connection = within(shared.config.handshake_timeout, handshake, Error::Timeout).await?;
+            Ok((peer, StreamMuxerBox::new(connection)))
         })
-        .boxed()
     }
 }
 
@@ -180,12 +178,12 @@ impl libp2p_core::Transport for Transport {
                 let request = StreamRequest { peer: target.peer, relayed: target.relayed, reply };
                 to_behaviour.send(request).await.map_err(|_| Error::ShuttingDown)?;
                 let stream = stream.await.map_err(|_| Error::Lost)??;
-                negotiate(stream, Role::Initiator, &shared).await
+                negotiate(target.peer, stream, Role::Initiator, &shared).await
             };
-            let connection = within(shared.config.handshake_timeout, handshake).await?;
-            Ok((target.peer, StreamMuxerBox::new(connection.with(target.peer))))
+            let connection = within(shared.config.handshake_timeout, handshake, Error::Timeout).await?;
+            Ok((target.peer, StreamMuxerBox::new(connection)))
         };
-        Ok(SendWrapper::new(dial).boxed())
+        Ok(backend::boxed(dial))
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event> {

@@ -20,7 +20,6 @@ use libp2p_swarm::{
 };
 
 use super::handler::Handler;
-use super::teardown::OpenConnections;
 use super::transport::{Incoming, ToTransport};
 use super::{Error, IceServer, RelayedAfterDirect, Shared, StreamRequest};
 use crate::address::{LinkKind, advertised_address, link_kind};
@@ -60,8 +59,16 @@ impl Behaviour {
     }
 
     /// All peer connections of this swarm, to close them when the page goes away.
+    #[cfg(target_arch = "wasm32")]
     #[must_use]
-    pub fn connections(&self) -> OpenConnections {
+    pub fn connections(&self) -> crate::browser::OpenConnections {
+        self.shared.connections.clone()
+    }
+
+    /// What became of the connections.
+    #[cfg(not(target_arch = "wasm32"))]
+    #[must_use]
+    pub fn counters(&self) -> crate::native::Counters {
         self.shared.connections.clone()
     }
 
