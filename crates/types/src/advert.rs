@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::Cid;
 use crate::layers::LayerRange;
+use crate::session::is_zero;
 
 /// Envelope kind of an advert.
 pub const KIND: &str = "advert";
@@ -28,7 +29,7 @@ pub struct Advert {
     /// Positions of KV cache it can still give to sessions.
     pub kv_room: u32,
     /// Stages of sessions that run there: who computes for many is slower for each.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub stages: u32,
     /// Measured upload bandwidth in bytes per second; 0 while unknown.
     pub upload_bytes_per_s: u64,
@@ -75,5 +76,28 @@ impl Advert {
     /// The shards of `model`, ready or claimed.
     pub fn shards_of(&self, model: &Cid) -> impl Iterator<Item = &Shard> {
         self.shards.iter().filter(move |s| s.model == *model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cbor;
+
+    #[test]
+    fn adverts_of_nodes_that_count_no_stages_are_understood() {
+        let advert = Advert {
+            build: "other".to_owned(),
+            tier: Tier::None,
+            shards: Vec::new(),
+            spare_layers: 0,
+            kv_room: 0,
+            stages: 0,
+            upload_bytes_per_s: 0,
+            hidden: false,
+        };
+        let bytes = cbor::encode(&advert).expect("encodes");
+        assert!(!bytes.windows(6).any(|word| word == b"stages"), "one encoding a value, with and without it");
+        assert_eq!(cbor::decode::<Advert>(&bytes), Ok(advert));
     }
 }

@@ -376,7 +376,7 @@ impl Transcript {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
-const fn is_zero(value: &u32) -> bool {
+pub(crate) const fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 

@@ -134,7 +134,8 @@ fn nats(workspace: &Workspace) -> Result<Outcome> {
         return Ok(Outcome::Skipped(format!("no network namespaces: {reason}")));
     }
     let mut test = cargo();
-    test.current_dir(&workspace.root).args(["test", "--package", "cdi-relay", "--test", "nat"]);
+    // With the features of the whole workspace, for which everything is built already.
+    test.current_dir(&workspace.root).args(["test", "--workspace", "--test", "nat"]);
     passed(run_command(test.args(["--", "--ignored", "--nocapture", "--test-threads", "1"])))
 }
 

@@ -73,7 +73,8 @@ fn bar(props: &ChatProps, fresh: bool) -> Html {
             </button>
             <span class="bar-model">{ props.model.as_ref().map(|model| model.name.clone()) }</span>
             if props.kept.is_some() {
-                <button type="button" class="button-quiet" data-testid="export-chat" onclick={save}>
+                <button type="button" class="button-quiet" data-testid="export-chat"
+                    aria-label={m::EXPORT_CHAT} onclick={save}>
                     { Icon::Save.view() }<span class="wide">{ m::EXPORT_CHAT }</span>
                 </button>
             }
