@@ -376,6 +376,8 @@ fn outcome(
         let pick = world.random(world.queues.len());
         let queue = world.queues.values_mut().nth(pick).expect("in range");
         let packet = queue.pop_front().expect("not empty");
+        // A round takes some packets, and long enough for drafts to pay.
+        world.now_ms += 10;
         world.deliver(&mut client, packet);
     }
     assert_eq!(world.end, Some(Ok(Ended::Length)), "seed {seed}: {} tokens", world.text.len());
