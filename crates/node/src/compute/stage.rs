@@ -158,7 +158,10 @@ impl Tally {
 
     fn report(&mut self, page: &Asked) {
         self.reported = Instant::now();
-        page.say(Answer::Computed(std::mem::take(&mut self.positions)), Vec::new());
+        let positions = std::mem::take(&mut self.positions);
+        if positions > 0 {
+            page.say(Answer::Computed(positions), Vec::new());
+        }
     }
 }
 
