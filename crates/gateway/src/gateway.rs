@@ -10,6 +10,7 @@ use cdi_node::view::{Ask, Event, Message, ModelView, RouteMode};
 use cdi_platform::random;
 use cdi_platform::time::unix_ms;
 use cdi_types::sampling::Sampling;
+use data_encoding::HEXLOWER;
 use futures::StreamExt as _;
 use futures::channel::mpsc;
 use prometheus_client::registry::Registry;
@@ -165,5 +166,5 @@ async fn follow(inner: Weak<Inner>, mut events: mpsc::Receiver<Event>) {
 
 /// A name that nothing else has, as the interfaces give to answers.
 pub(crate) fn fresh_id(prefix: &str) -> String {
-    random::id16().iter().fold(prefix.to_owned(), |id, byte| id + &format!("{byte:02x}"))
+    prefix.to_owned() + &HEXLOWER.encode(&random::id16())
 }

@@ -3,6 +3,7 @@
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
+use data_encoding::HEXLOWER;
 use rust_embed::RustEmbed;
 
 /// The folder that `build.rs` names. Files are looked up by name in the program, not on the disk.
@@ -31,7 +32,7 @@ pub(crate) fn file(path: &str, request: &HeaderMap) -> Response {
             (StatusCode::NOT_FOUND, "no such file\n").into_response()
         };
     };
-    let tag = format!("\"{}\"", hex(&file.metadata.sha256_hash()[..16]));
+    let tag = format!("\"{}\"", HEXLOWER.encode(&file.metadata.sha256_hash()[..16]));
     let cache = if has_hash(name) { FOREVER } else { ASK_AGAIN };
     let kind = mime_guess::from_path(name).first_or_octet_stream();
     let headers =
@@ -56,10 +57,6 @@ fn has_hash(name: &str) -> bool {
     let stem = file.split_once('.').map_or(file, |(stem, _)| stem);
     let last = stem.rsplit(['-', '_']).next().unwrap_or_default();
     last.len() >= 16 && last.len() < stem.len() && last.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The file of keys: names, limits, and hashes of the keys. A key itself is shown once and kept nowhere.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use cdi_platform::random;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -99,7 +99,7 @@ impl KeyFile {
         if self.keys.iter().any(|entry| entry.name == name) {
             return Err(KeysError::Exists(name.to_owned()));
         }
-        let key = PREFIX.to_owned() + &hexadecimal(&random::seed());
+        let key = PREFIX.to_owned() + &HEXLOWER.encode(&random::seed());
         self.keys.push(Entry { name: name.to_owned(), sha256: hash(&key), limits });
         Ok(key)
     }
@@ -117,15 +117,7 @@ impl KeyFile {
 
 /// What the file holds of a key.
 pub(super) fn hash(key: &str) -> String {
-    hexadecimal(&Sha256::digest(key.as_bytes()))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // A string takes everything.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&Sha256::digest(key.as_bytes()))
 }
 
 #[cfg(test)]

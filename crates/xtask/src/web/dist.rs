@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::settings::Build;
@@ -37,8 +38,8 @@ fn with_files(source: &Path, wanted: &BTreeMap<PathBuf, PathBuf>) -> Result<Vec<
     let mut files = String::new();
     for (name, file) in wanted {
         let digest = Sha256::digest(read(file)?);
-        let hex: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-        files += &format!("\n  '{}': '{hex}',", name.to_string_lossy().replace('\\', "/"));
+        let hash = HEXLOWER.encode(&digest[..16]);
+        files += &format!("\n  '{}': '{hash}',", name.to_string_lossy().replace('\\', "/"));
     }
     let text = String::from_utf8(read(source)?).context("the service worker is not text")?;
     ensure!(text.contains(FILES), "{} has no place for the files: {FILES}", source.display());
